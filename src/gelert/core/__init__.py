@@ -1,0 +1,1 @@
+"""The nouns that every other package speaks in; standard library and pydantic only."""

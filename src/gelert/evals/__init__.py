@@ -1,0 +1,1 @@
+"""Figures of a guard, each beside its floors and with intervals."""

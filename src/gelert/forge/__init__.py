@@ -1,0 +1,1 @@
+"""Makes guards: trains, calibrates and packs them."""

@@ -1,0 +1,1 @@
+"""Reads agent logs and judges them; the public half of Gelert."""

@@ -1,0 +1,1 @@
+"""Readers of every agent log format, into one Trajectory."""

@@ -1,0 +1,1 @@
+"""What a guard's model is shown, byte for byte."""

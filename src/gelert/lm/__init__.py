@@ -1,0 +1,1 @@
+"""The bed: the only place that holds weights; it knows tokens, not trajectories."""
