@@ -4,6 +4,7 @@ import importlib
 import sys
 
 import click
+from typing_extensions import override
 
 from gelert.core.errors import GelertError
 
@@ -20,9 +21,11 @@ NOT_JUDGED = 2
 class Lazy(click.Group):
     """A group that lists its commands from a table and imports one when it is called."""
 
+    @override
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
 
+    @override
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
@@ -30,22 +33,26 @@ class Lazy(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
 
-@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+EXAMPLES = """\b
+Examples:
+  gelert judge run.jsonl
+  gelert judge logs/ --json --fail-on unsafe
+  gelert convert rollout.jsonl run.json --to atif
+"""
+
+
+@click.group(
+    cls=Lazy, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="gelert")
 def app() -> None:
-    r"""Judge an AI agent's whole trajectory: safe or unsafe, why, and at which step.
-
-    \b
-    Examples:
-      gelert judge run.jsonl
-      gelert judge logs/ --json --fail-on unsafe
-      gelert convert rollout.jsonl run.json --to atif
-    """
+    """Judge an AI agent's whole trajectory: safe or unsafe, why, and at which step."""
 
 
 def main() -> None:
