@@ -1,0 +1,86 @@
+"""The one door to ``gelert.lm``: a model on this machine, read at chosen positions or asked for text.
+
+Everything that leaves here is a number or a text; nobody above this package sees a tensor.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gelert.core.errors import missing_extra
+
+if TYPE_CHECKING:
+    from gelert.lm.model import LanguageModel
+    from gelert.lm.session import Session
+
+States = NDArray[np.float32]
+"""Shape ``[tails, layers, width]``: residual stream at the last position of each tail, after each block asked for."""
+
+
+class Reader:
+    """A text being read: keys and values are kept, so appending costs only what is appended."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+
+    @property
+    def length(self) -> int:
+        """Tokens read so far."""
+        return self._session.length
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Read on."""
+        self._session.append(list(tokens))
+
+    def fork(self) -> "Reader":
+        """A second reader at the same place; the two go on independently."""
+        return Reader(self._session.fork())
+
+    def states(self, tails: Sequence[Sequence[int]], layers: Sequence[int]) -> States:
+        """What the model holds after each tail, were it to come next; the reader stays where it is."""
+        return self._session.states([list(t) for t in tails], list(layers)).numpy()
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A causal language model on this machine, with the blocks that are needed and no more."""
+
+    model: "LanguageModel"
+
+    @classmethod
+    def load(cls, name: str, *, layers: int | None = None, dtype: str = "float32") -> "LocalModel":
+        """Load a model that ``gelert model pull`` fetched, a folder, or a hub id.
+
+        Raises:
+            MissingError: the extra ``local`` or the model is not installed; the message says the command.
+        """
+        try:
+            from gelert.lm.model import load
+        except ModuleNotFoundError as fault:
+            if fault.name and fault.name.startswith("gelert"):
+                raise
+            raise missing_extra("a guard that runs on this machine", "local") from None
+        return cls(load(name, layers=layers, dtype=dtype))
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the weights."""
+        return self.model.fingerprint
+
+    @property
+    def opening(self) -> list[int]:
+        """The control tokens that open a text."""
+        return self.model.opening
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of untrusted text: control tokens in it become ordinary characters."""
+        return self.model.encode(text)
+
+    def reader(self) -> Reader:
+        """A reader at the start of an empty text."""
+        from gelert.lm.session import Session
+
+        return Reader(Session(self.model))
