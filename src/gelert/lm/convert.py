@@ -1,0 +1,31 @@
+"""Turn a GGUF file into a folder of safetensors and tokenizer that loads in half a second instead of twenty."""
+
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from gelert.core.errors import ModelError
+
+
+def convert_gguf(gguf: Path, target: Path) -> None:
+    """Write the de-quantised float32 weights, the configuration and the tokenizer of ``gguf`` into ``target``.
+
+    A model that the library loads from GGUF cannot be saved as it is (its configuration holds an object that is not
+    JSON), so its weights are moved into a model made from the bare configuration.
+
+    Raises:
+        ModelError: the file cannot be read as a model.
+    """
+    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    try:
+        packed = AutoModelForCausalLM.from_pretrained(**where)
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+    except (OSError, ValueError, KeyError, RuntimeError) as fault:
+        raise ModelError(f"expected a GGUF model that transformers can read, got: {fault} ({gguf.name})") from fault
+    config = packed.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    bare = AutoModelForCausalLM.from_config(config, dtype=packed.dtype)
+    bare.load_state_dict(packed.state_dict())
+    bare.save_pretrained(target)
+    tokenizer.save_pretrained(target)
