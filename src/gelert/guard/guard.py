@@ -6,17 +6,19 @@ offline one cannot differ.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from gelert.backends.local import LocalModel, Reader
+from gelert.backends.local import LocalModel
 from gelert.core.errors import CardError
 from gelert.core.trajectory import Role, Step, Trajectory
 from gelert.core.verdict import Evidence, Reading, Safe, Unreadable, Unsafe, Verdict
 from gelert.guard.calibrate import Calibration
 from gelert.guard.card import Card, load
+from gelert.guard.features import Readouts
 from gelert.guard.head import Features, Head
 from gelert.guard.prompts.render import render
 from gelert.guard.windows import WindowedReader
@@ -68,6 +70,11 @@ class HeadGuard:
         """The card's name."""
         return self.card.name
 
+    @cached_property
+    def readouts(self) -> Readouts:
+        """Where the head reads, in the model's tokens."""
+        return Readouts.build([(r.tail, r.layer) for r in self.card.readouts], self.model)
+
     def judge(self, trajectory: Trajectory) -> Verdict:
         """Read the whole trajectory and judge it; evidence is where the risk rose."""
         if not trajectory.steps:
@@ -80,38 +87,6 @@ class HeadGuard:
     def session(self, trajectory: Trajectory) -> "GuardSession":
         """A running judgement that has read the tools of ``trajectory`` and none of its steps."""
         return GuardSession(self, replace(trajectory, steps=()))
-
-    def features(self, reader: Reader) -> Features:
-        """The hidden states that the head reads, at a reader's place: ``[readouts, width]``."""
-        return Readouts.of(self.card, self.model).features(reader)
-
-
-@dataclass(frozen=True)
-class Readouts:
-    """Where hidden states are read, as tokens: equal tails are read once."""
-
-    tails: tuple[tuple[int, ...], ...]
-    layers: tuple[int, ...]
-    picks: tuple[tuple[int, int], ...]
-    """Per readout, its place in ``tails`` and in ``layers``."""
-
-    @classmethod
-    def of(cls, card: Card, model: LocalModel) -> "Readouts":
-        """The card's readouts in the model's tokens."""
-        return cls.build([(r.tail, r.layer) for r in card.readouts], model)
-
-    @classmethod
-    def build(cls, places: Sequence[tuple[str, int]], model: LocalModel) -> "Readouts":
-        """Readouts from (tail, layer) pairs."""
-        tails = list(dict.fromkeys(tail for tail, _ in places))
-        layers = sorted({layer for _, layer in places})
-        picks = tuple((tails.index(tail), layers.index(layer)) for tail, layer in places)
-        return cls(tuple(tuple(model.encode(t)) for t in tails), tuple(layers), picks)
-
-    def features(self, reader: Reader) -> Features:
-        """``[readouts, width]`` at the reader's place."""
-        states = reader.states(self.tails, self.layers)
-        return np.stack([states[tail, layer] for tail, layer in self.picks])
 
 
 @dataclass
@@ -135,7 +110,7 @@ class GuardSession:
         self.elided_characters = rendered.elided_characters
         self._windows = WindowedReader(self.guard.model, rendered.header, self.guard.card.window_plan)
         self.elided_characters += self._windows.elided_characters
-        self._readouts = Readouts.of(self.guard.card, self.guard.model)
+        self._readouts = self.guard.readouts
 
     def append(self, step: Step) -> None:
         """Read one more step; after a step of the agent, the risk so far is added to ``trace``."""

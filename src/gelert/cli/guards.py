@@ -1,0 +1,45 @@
+"""Which guard a command line means: the default, a card, or a published checkpoint behind an endpoint."""
+
+from pathlib import Path
+
+import click
+
+from gelert.core.errors import InputError
+from gelert.guard.card import default_card
+from gelert.guard.guard import Guard, HeadGuard
+
+GUARD_HELP = (
+    "A guard card (folder or guard.toml), or a published checkpoint as CONTRACT@URL#MODEL,"
+    " such as agentdog-1.5-coarse@http://127.0.0.1:8000/v1#AgentDoG1.5-4B. Default: the guard that ships with Gelert."
+)
+
+
+def open_guard(name: str | None) -> Guard:
+    """The guard that ``--guard`` names.
+
+    Raises:
+        InputError: the name is neither a card nor CONTRACT@URL#MODEL.
+    """
+    if name is None:
+        return HeadGuard.load(default_card())
+    if "@" in name and not Path(name).exists():
+        return _endpoint(name)
+    path = Path(name)
+    if not path.exists():
+        raise InputError(f"expected a guard card or CONTRACT@URL#MODEL, got {name!r}, which does not exist")
+    return HeadGuard.load(path)
+
+
+def _endpoint(name: str) -> Guard:
+    from gelert.backends.http import HttpBackend
+    from gelert.guard.endpoint import EndpointGuard
+
+    contract, _, address = name.partition("@")
+    url, _, model = address.partition("#")
+    if not model:
+        raise InputError(f"expected CONTRACT@URL#MODEL, got {name!r} without a #MODEL")
+    return EndpointGuard(HttpBackend(url, model), contract)
+
+
+guard_option = click.option("--guard", "guard_name", metavar="GUARD", default=None, help=GUARD_HELP)
+"""The ``--guard`` option, the same on every command."""
