@@ -117,7 +117,7 @@ class _Door(BaseHTTPRequestHandler):
     server: Model  # pyright: ignore[reportIncompatibleVariableOverride] -- only a Model opens this door
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002, ARG002 -- http.server's own names
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- http.server's own names
         """Say nothing."""
 
     def do_HEAD(self) -> None:
