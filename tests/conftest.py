@@ -1,13 +1,6 @@
-"""Fixtures that more than one package's tests need."""
+"""Fixtures and settings that all tests share."""
 
-from collections.abc import Iterator
+from hypothesis import HealthCheck, settings
 
-import pytest
-
-from tests.loopback import Loopback, serving
-
-
-@pytest.fixture
-def loopback() -> Iterator[Loopback]:
-    with serving() as server:
-        yield server
+settings.register_profile("gelert", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("gelert")

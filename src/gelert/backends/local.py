@@ -5,6 +5,7 @@ Everything that leaves here is a number or a text; nobody above this package see
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,9 @@ from gelert.core.errors import missing_extra
 if TYPE_CHECKING:
     from gelert.lm.model import LanguageModel
     from gelert.lm.session import Session
+
+OPENINGS = (("<|im_start|>", "user\n"), ("<start_of_turn>", "user\n"), ("<|begin_of_text|>", ""), ("<bos>", ""))
+"""First control token of a text and the words after it, by chat form; the first that the model has is taken."""
 
 States = NDArray[np.float32]
 """Shape ``[tails, layers, width]``: residual stream at the last position of each tail, after each block asked for."""
@@ -70,10 +74,15 @@ class LocalModel:
         """Identifies the weights."""
         return self.model.fingerprint
 
-    @property
+    @cached_property
     def opening(self) -> list[int]:
-        """The control tokens that open a text."""
-        return self.model.opening
+        """The tokens that open a user's message, or a text where the model knows no chat form."""
+        controls = self.model.controls
+        for name, words in OPENINGS:
+            token = self.model.tokenizer.convert_tokens_to_ids(name)
+            if isinstance(token, int) and token in controls:
+                return [token, *self.encode(words)]
+        return []
 
     def encode(self, text: str) -> list[int]:
         """Tokens of untrusted text: control tokens in it become ordinary characters."""

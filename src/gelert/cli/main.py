@@ -9,8 +9,14 @@ from typing_extensions import override
 from gelert.core.errors import GelertError
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "calibrate": ("gelert.cli.calibrate", "Fit a guard to a runtime's own logs, labelled or not."),
+    "compare": ("gelert.cli.compare", "Compare two guards on the same runs."),
     "convert": ("gelert.cli.convert", "Turn an agent log of any known format into ATIF."),
+    "eval": ("gelert.cli.evaluate", "A guard's figures on labelled runs, with intervals and floors."),
+    "judge": ("gelert.cli.judge", "Judge agent logs: verdict, risk, diagnosis, evidence."),
     "model": ("gelert.cli.model", "Fetch and list base models."),
+    "taxonomy": ("gelert.cli.taxonomy", "Show the three axes of a diagnosis, and check own leaves."),
+    "train": ("gelert.cli.train", "Make a guard from labelled runs."),
 }
 """Name of each subcommand, the module whose ``command`` it is, and its line of help."""
 

@@ -51,7 +51,11 @@ def write(path: Path, kind: str, version: int, rows: Iterable[Mapping[str, objec
 
 
 def append(path: Path, kind: str, version: int, row: Mapping[str, object]) -> None:
-    """Add one row and force it to disk, so that an interrupted run loses at most the row it was working on."""
+    """Add one row and force it to disk, so that an interrupted run loses at most the row it was working on.
+
+    A last line without its newline (an earlier append that was interrupted) is removed first.
+    """
+    _trim(path)
     with path.open("a", encoding="utf-8", errors="surrogatepass") as stream:
         stream.write(encode(kind, version, row) + "\n")
         stream.flush()
@@ -76,6 +80,22 @@ def read(path: Path, kind: str, version: int) -> Iterator[dict[str, object]]:
             except RecordError:
                 if line.endswith("\n"):
                     raise
+
+
+def _trim(path: Path) -> None:
+    if not path.exists():
+        return
+    with path.open("rb+") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        while end:
+            start = max(end - 65_536, 0)
+            stream.seek(start)
+            newline = stream.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        stream.truncate(end)
 
 
 def _decode(line: str, kind: str, version: int, where: str) -> dict[str, object]:

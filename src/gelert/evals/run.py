@@ -79,7 +79,7 @@ def as_outcomes(judged: Sequence[Judged]) -> Outcomes:
 
 
 def axis_figures(judged: Sequence[Judged]) -> dict[Axis, tuple[int, float, float, float]]:
-    """Per axis, over unsafe runs with a label there: how many, accuracy, macro-F1, and the commonest label's accuracy."""
+    """Per axis, over unsafe runs labelled there: how many, accuracy, macro-F1, the commonest label's accuracy."""
     found: dict[Axis, tuple[int, float, float, float]] = {}
     for place, axis in enumerate(Axis):
         pairs = [(j.gold[place], j.said[place]) for j in judged if j.unsafe and j.gold[place] is not None]

@@ -1,42 +1,23 @@
-"""Fits a guard's head on labelled runs: read the frozen model once, then everything is linear algebra.
+"""Fits a guard's head: once the frozen model has been read, everything is linear algebra.
 
-Each source is standardised to itself before the fit, so that what separates the sources (length, domain, style) cannot
-pose as what separates safe from unsafe; strong shrinkage keeps what transfers. A new source is normalised by the mean of
-the training sources ("cold"), or by its own unlabelled runs ("calibrated").
+Strong shrinkage keeps what transfers between sources; see ``benchmarks/guard_designs.py`` and docs/log.md for what was
+tried.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gelert.backends.local import LocalModel
-from gelert.core import records
 from gelert.core.errors import InputError
 from gelert.core.taxonomy import Axis
-from gelert.core.trajectory import Trajectory
-from gelert.guard.features import Place, Readouts, read_whole
+from gelert.forge.pool import Pool
+from gelert.guard.features import Floats, Normal
 from gelert.guard.head import Head
-from gelert.guard.windows import WindowPlan
 
-Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Runs as the head sees them."""
-
-    features: Floats
-    """``[n, readouts, width]``."""
-    unsafe: NDArray[np.bool_]
-    source: NDArray[np.str_]
-    group: tuple[str, ...]
-
-    def take(self, index: Sequence[int] | NDArray[np.intp]) -> "Pool":
-        """The runs at these positions."""
-        i = np.asarray(index, dtype=np.intp)
-        return Pool(self.features[i], self.unsafe[i], self.source[i], tuple(self.group[k] for k in i))
+FEWEST_OF_A_LEAF = 5
+"""A leaf with fewer labelled runs is not one of an axis head's answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,64 +25,72 @@ class Recipe:
     """What a fit depends on."""
 
     shrinkage: float = 1e-3
-    """Inverse strength of the L2 penalty of each readout's logistic regression (``C``); small is strong."""
-
-
-def normals(pool: Pool) -> dict[str, Normal]:
-    """Center and spread of each source."""
-    return {str(name): Normal.of(pool.features[pool.source == name]) for name in np.unique(pool.source)}
+    """Inverse strength (``C``) of the L2 penalty of each readout's logistic regression; small is strong."""
+    axis_shrinkage: float = 1e-2
+    """The same, of the axis heads."""
 
 
 def fit(pool: Pool, recipe: Recipe = Recipe()) -> Head:
-    """A head whose normalisation is the cold one.
+    """A head for the verdict, normalised for a source it has not seen.
 
-    One logistic regression a readout on source-standardised features; their log-odds are averaged, which at this
-    shrinkage transfers better than one regression on all readouts (``benchmarks/guard_designs.py``).
+    One logistic regression a readout, on features in units of their own source; the log-odds are averaged.
 
     Raises:
         InputError: the runs are all safe or all unsafe.
     """
     from sklearn.linear_model import LogisticRegression
 
-    if pool.unsafe.all() or not pool.unsafe.any():
-        raise InputError(
-            f"expected safe and unsafe runs to fit on, got {int(pool.unsafe.sum())} unsafe of {len(pool.unsafe)}"
-        )
-    by_source = normals(pool)
-    standard = standardise(pool, by_source)
-    weights = source_weights(pool)
+    unsafe = int(pool.unsafe.sum())
+    if not 0 < unsafe < len(pool.unsafe):
+        raise InputError(f"expected safe and unsafe runs to fit on, got {unsafe} unsafe of {len(pool.unsafe)}")
+    standard = pool.standard()
     readouts = standard.shape[1]
     verdict = np.zeros(standard.shape[1:], dtype=np.float32)
     bias = 0.0
     for k in range(readouts):
-        model = LogisticRegression(C=recipe.shrinkage, max_iter=500)
-        model.fit(standard[:, k], pool.unsafe, sample_weight=weights)
+        model = LogisticRegression(C=recipe.shrinkage, max_iter=1000).fit(standard[:, k], pool.unsafe)
         verdict[k] = model.coef_[0] / readouts
         bias += float(model.intercept_[0]) / readouts
-    cold = Normal.mean([n for name, n in by_source.items() if _both(pool, name)] or list(by_source.values()))
+    cold = cold_normal(pool)
     return Head(cold.center, cold.spread, verdict, bias)
 
 
-def standardise(pool: Pool, by_source: Mapping[str, Normal]) -> Floats:
-    """Every run in units of its own source."""
-    out = np.empty_like(pool.features)
-    for name, normal in by_source.items():
-        mask = pool.source == name
-        out[mask] = normal.apply(pool.features[mask])
-    return out
+def fit_axes(head: Head, pool: Pool, recipe: Recipe = Recipe()) -> Head:
+    """The head with one softmax an axis, fitted to the labelled unsafe runs."""
+    from sklearn.linear_model import LogisticRegression
+
+    flat = pool.standard().reshape(len(pool.unsafe), -1)
+    classes: dict[Axis, tuple[str, ...]] = {}
+    weights: dict[Axis, NDArray[np.float32]] = {}
+    for axis in Axis:
+        labels = [d.on(axis) for d in pool.diagnosis]
+        kept = frequent(labels)
+        rows = [i for i, label in enumerate(labels) if label in kept]
+        if len(kept) < 2:
+            continue
+        model = LogisticRegression(C=recipe.axis_shrinkage, max_iter=1000, class_weight="balanced")
+        model.fit(flat[rows], [str(labels[i]) for i in rows])
+        coefficients, intercept = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
+        if len(kept) == 2:  # scikit-learn keeps one row for two classes
+            coefficients, intercept = np.vstack([-coefficients, coefficients]), np.concatenate([-intercept, intercept])
+        classes[axis] = tuple(str(name) for name in model.classes_)
+        weights[axis] = np.hstack([coefficients, intercept[:, None]]).astype(np.float32)
+    return replace(head, classes=classes, axes=weights)
 
 
-def source_weights(pool: Pool) -> NDArray[np.float64]:
-    """Weights that sum to ``n``; none is given to a source with one class only, whose label its style would tell."""
-    return np.array([1.0 for _ in pool.source])
+def frequent(labels: Sequence[str | None]) -> set[str]:
+    """The leaves with enough labelled runs to be learned."""
+    given = [x for x in labels if x is not None]
+    return {x for x in set(given) if given.count(x) >= FEWEST_OF_A_LEAF}
+
+
+def cold_normal(pool: Pool) -> Normal:
+    """The normalisation for a source not seen: the mean over the sources that hold both classes."""
+    normals = pool.normals()
+    return Normal.mean([normals[n] for n in pool.mixed()] or list(normals.values()))
 
 
 def scores(head: Head, features: Floats, normal: Normal | None = None) -> NDArray[np.float64]:
     """Log-odds of runs ``[n, readouts, width]``, cold or normalised to ``normal``."""
     used = normal or Normal(head.center, head.spread)
     return np.asarray(np.einsum("nkd,kd->n", used.apply(features), head.verdict) + head.bias, dtype=np.float64)
-
-
-def _both(pool: Pool, name: str) -> bool:
-    labels = pool.unsafe[pool.source == name]
-    return bool(labels.any() and not labels.all())

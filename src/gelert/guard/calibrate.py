@@ -8,7 +8,7 @@ run with probability at most ``k / (n + 1)`` plus ties, so no rate below ``1 / (
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ class Calibration:
     alarm_budget: float | None = None
     """The share of runs (unlabelled) or of safe runs (labelled) that may alarm, if one was asked for."""
     certified_rate: float | None = None
-    """Upper bound on the false-alarm rate on new runs like the safe ones calibrated on; None if nothing is certified."""
+    """Bound on the false-alarm rate on new runs like the safe ones calibrated on; None if nothing is certified."""
 
     def risk(self, score: float) -> float:
         """Probability of unsafe."""
@@ -64,8 +64,11 @@ def fit_labelled(scores: Sequence[float], unsafe: Sequence[bool], *, alarm_budge
     if alarm_budget is None:
         return fitted
     cut = conformal_cut(z[y == 0], alarm_budget)
-    return Calibration(
-        scale, shift, _just_above(fitted.risk(cut)), len(z), True, alarm_budget, certified_rate(z[y == 0], cut)
+    return replace(
+        fitted,
+        threshold=_just_above(fitted.risk(cut)),
+        alarm_budget=alarm_budget,
+        certified_rate=certified_rate(z[y == 0], cut),
     )
 
 
@@ -81,8 +84,8 @@ def fit_unlabelled(scores: Sequence[float], *, alarm_budget: float, scale: float
     z = np.asarray(scores, dtype=np.float64)
     cut = conformal_cut(z, alarm_budget)
     shift = float(np.median(z)) if alarm_budget >= 0.5 else cut
-    fitted = Calibration(scale, shift)
-    return Calibration(scale, shift, _just_above(fitted.risk(cut)), len(z), False, alarm_budget, certified_rate(z, cut))
+    fitted = Calibration(scale, shift, runs=len(z), alarm_budget=alarm_budget)
+    return replace(fitted, threshold=_just_above(fitted.risk(cut)), certified_rate=certified_rate(z, cut))
 
 
 def conformal_cut(safe: Scores, rate: float) -> float:

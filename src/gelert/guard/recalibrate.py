@@ -1,7 +1,7 @@
 """Fits a guard to a runtime's own logs without training it: feature normalisation, temperature, threshold.
 
-The ranking of a guard transfers better to a new kind of log than its threshold; the logs' own mean and spread, which need
-no labels, repair most of that (docs/log.md).
+The ranking of a guard transfers better to a new kind of log than its threshold; the logs' own mean and spread, which
+need no labels, repair most of that (docs/log.md).
 """
 
 from collections.abc import Sequence

@@ -21,11 +21,13 @@ STYLE = """
 body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } summary { cursor: pointer; padding: .35rem 0; }
 details.run { border-bottom: 1px solid #8884; }
-.chip { display: inline-block; min-width: 6.5rem; padding: 0 .5rem; border-radius: .3rem; color: #fff; text-align: center; }
+.chip { display: inline-block; min-width: 6.5rem; padding: 0 .5rem; border-radius: .3rem; color: #fff; }
+.chip { text-align: center; }
 .safe { background: #1a7f37; } .unsafe { background: #b3261e; } .unreadable { background: #6e6e6e; }
 .bar { display: inline-block; width: 6rem; height: .6rem; background: #8883; border-radius: .3rem; }
 .bar i { display: block; height: 100%; border-radius: .3rem; background: #b3261e; }
-.step { margin: .4rem 0; padding: .3rem .7rem; border-left: .25rem solid #8884; white-space: pre-wrap; overflow-wrap: anywhere; }
+.step { margin: .4rem 0; padding: .3rem .7rem; border-left: .25rem solid #8884; }
+.step { white-space: pre-wrap; overflow-wrap: anywhere; }
 .step.tool { border-color: #b08800; } .step.agent { border-color: #0969da; } .step.user { border-color: #1a7f37; }
 .step.evidence { background: #b3261e22; } .who { font-weight: 600; } .faint { opacity: .7; }
 code { font-family: ui-monospace, monospace; font-size: .92em; }
@@ -88,7 +90,8 @@ def _why(verdict: Verdict, taxonomy: Taxonomy) -> str:
             return ""
         case Unsafe(_, _, diagnosis, _, rationale):
             rows = [
-                f"<li>{axis.value.replace('_', ' ')}: <b>{escape(leaf.name)}</b> <span class=faint>{escape(leaf.meaning)}</span></li>"
+                f"<li>{axis.value.replace('_', ' ')}: <b>{escape(leaf.name)}</b>"
+                f" <span class=faint>{escape(leaf.meaning)}</span></li>"
                 for axis in Axis
                 if (slug := diagnosis.on(axis)) and (leaf := taxonomy.by_slug(axis, slug))
             ]

@@ -1,0 +1,88 @@
+"""``gelert train guard``: fit a head to labelled runs, measure it honestly, write its card."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from gelert.core.errors import InputError
+from gelert.evals.baselines import require
+from gelert.evals.benches import Labelled, load_labelled
+from gelert.forge.make_guard import DEFAULT, Design, make, read_pool
+from gelert.forge.pool import Pool
+from gelert.forge.validate import markdown, table
+
+EPILOG = """\b
+Examples:
+  gelert train guard --data logs/a.jsonl --data logs/b.json --out my-guard/
+  gelert train guard --data logs/ --validate-only --json
+"""
+
+
+@click.group()
+def command() -> None:
+    """Make guards."""
+
+
+@command.command(epilog=EPILOG)
+@click.option(
+    "--data",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    required=True,
+    help="A labelled file or folder; may be given more than once. Each folder is a source.",
+)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the new card.")
+@click.option("--name", default="own", show_default=True, help="The guard's name.")
+@click.option("--model", default=DEFAULT.model, show_default=True, help="Base model.")
+@click.option("--shrinkage", default=DEFAULT.recipe.shrinkage, show_default=True, help="C of the logistic regressions.")
+@click.option(
+    "--features", type=click.Path(file_okay=False, path_type=Path), help="Keep hidden states here and resume."
+)
+@click.option("--validate/--no-validate", default=True, help="Measure grouped and leave-one-source-out figures first.")
+@click.option("--validate-only", is_flag=True, help="Only measure; write no card.")
+@click.option("--seed", default=0, show_default=True, help="Seed of folds and bootstrap.")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+def guard(
+    data: tuple[Path, ...],
+    out: Path | None,
+    name: str,
+    model: str,
+    shrinkage: float,
+    features: Path | None,
+    validate: bool,
+    validate_only: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Fit a guard to labelled runs: accuracy beside its floors, then the card.
+
+    Each figure is on runs that the fit did not see: grouped folds within a source, and each source left out in turn.
+    """
+    require()
+    if out is None and not validate_only:
+        raise InputError("expected --out FOLDER for the new card, or --validate-only, got neither")
+    loaded = load_labelled(data)
+    for refusal in loaded.refused:
+        print(f"refused  {refusal}", file=sys.stderr)
+    design = Design.of(model, shrinkage)
+    pool = _read(design, loaded.labelled, features)
+    rows = table(loaded.labelled, pool, design.recipe, seed=seed) if validate or validate_only else []
+    if rows:
+        print(json.dumps([asdict(r) for r in rows], indent=2) if as_json else markdown(rows))
+    if out and not validate_only:
+        make(out, name, design, pool, rows, seed=seed)
+        print(f"wrote {out}", file=sys.stderr)
+
+
+def _read(design: Design, examples: Sequence[Labelled], folder: Path | None) -> Pool:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading runs", total=len(examples))
+        return read_pool(design, examples, folder, lambda done: bar.update(task, completed=done))
