@@ -3,11 +3,10 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from tokenizers import Tokenizer
@@ -20,12 +19,12 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as hf_logging
 
 from gelert.core.errors import InputError, ModelError
 from gelert.core.records import digest, file_digest
 from gelert.core.seeds import stream_seed
 from gelert.lm import blocks, registry, toy
+from gelert.lm.quiet import quiet
 
 Dtype = Literal["float32", "bfloat16", "float64"]
 
@@ -102,7 +101,7 @@ class LanguageModel:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text that ``ids`` spell, control tokens included."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=False)
+        return cast("str", self.tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def special(self, name: str) -> int:
         """The id of a control token such as ``<|im_start|>``.
@@ -125,9 +124,10 @@ class LanguageModel:
         """The residual stream before the first block, [B, n, width] from ids [B, n]."""
         return self.body.embed_tokens(ids)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of all tokens [..., vocab] from the residual stream after the last block [..., width]."""
-        scores = self.net.lm_head(self.body.norm(hidden))
+    def logits(self, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Scores of all tokens [..., vocab], or of ``tokens`` [t] only, from the stream after the last block."""
+        normed = self.body.norm(hidden)
+        scores = self.net.lm_head(normed) if tokens is None else normed @ self.net.lm_head.weight[tokens].mT
         cap = getattr(self.body.config, "final_logit_softcapping", None)
         return scores if cap is None else cap * torch.tanh(scores / cap)
 
@@ -139,7 +139,7 @@ class LanguageModel:
     @cached_property
     def _characters(self) -> Tokenizer:
         """The tokenizer without its added tokens, so that text which spells one is read letter by letter."""
-        form = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        form = json.loads(cast("Tokenizer", self.tokenizer.backend_tokenizer).to_str())
         form["added_tokens"] = []
         return Tokenizer.from_str(json.dumps(form))
 
@@ -164,13 +164,13 @@ def load(
         ModelError: its files are damaged or its family is not supported.
     """
     folder = registry.resolve(str(name_or_path))
-    with _quiet():
+    with quiet():
         config = AutoConfig.from_pretrained(folder)
-        blocks.check_family(config)
-        depth = config.num_hidden_layers
+        blocks.check_family(cast("blocks.Config", config))
+        depth = cast("blocks.Config", config).num_hidden_layers
         _truncate(config, layers)
         try:
-            net = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=getattr(torch, dtype))
+            net = cast("Any", AutoModelForCausalLM).from_pretrained(folder, config=config, dtype=getattr(torch, dtype))
             tokenizer = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError, RuntimeError) as fault:
             raise ModelError(f"expected a readable model in {folder}, got: {fault}") from fault
@@ -229,18 +229,3 @@ def _content(net: PreTrainedModel, config: PreTrainedConfig) -> str:
         found.update(name.encode())
         found.update(weight.numpy().tobytes())
     return found.hexdigest()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's progress bars and its notes on blocks left out on purpose."""
-    level = hf_logging.get_verbosity()
-    bars = hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bars:
-            hf_logging.enable_progress_bar()

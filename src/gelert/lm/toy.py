@@ -52,5 +52,9 @@ def config(family: Family, *, layers: int, width: int) -> PreTrainedConfig:
             return Qwen3Config(**common)
         case "gemma":
             pattern = ["full_attention" if number % 3 == 2 else "sliding_attention" for number in range(layers)]
-            peculiar = {"sliding_window": WINDOW_TOKENS, "layer_types": pattern, "final_logit_softcapping": 30.0}
+            peculiar: dict[str, Any] = {
+                "sliding_window": WINDOW_TOKENS,
+                "layer_types": pattern,
+                "final_logit_softcapping": 30.0,
+            }
             return Gemma3TextConfig(**common, **peculiar, query_pre_attn_scalar=width // 4)
