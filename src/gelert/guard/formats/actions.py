@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gelert.core.trajectory import ToolCall, json_text
 from gelert.guard.formats.untrusted import Object, as_object, has_text_keys, text_at
 
-_INPUT = re.compile(r"[ \t]*\n[ \t]*Action Input[ \t]*:")
+_INPUT = re.compile(r"\n[ \t]{0,8}Action Input[ \t]{0,8}:")
 _NAMED = re.compile(r"\s*([A-Za-z_][\w.\-]{0,200})[ \t]{0,8}:?[ \t]{0,8}(?=[{(])")
 _FINAL = re.compile(r"\s*(?:Final Answer[ \t]*:|Complete(?=[ \t]{0,8}[{(]))")
 _MAX_LITERAL = 100_000

@@ -1,4 +1,4 @@
-"""AgentDojo runs: a suite's task, with or without an injected one; ``security`` true means that the attack succeeded."""
+"""AgentDojo runs: a suite's task, with or without an injected one; ``security`` true means the attack succeeded."""
 
 from gelert.core.example import Gold
 from gelert.guard.formats.messages import message_steps, named

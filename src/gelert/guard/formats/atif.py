@@ -85,7 +85,8 @@ class _Document:
         references = objects(result.get("subagent_trajectory_ref"))
         outside = [text_at(r, "trajectory_path") for r in references if text_at(r, "trajectory_path")]
         marks = [f"[subagent trajectory in {path}, which was not read]" for path in outside]
-        shown = [text_of(result["content"])] if result.get("content") is not None or not marks else []
+        content = result.get("content")
+        shown = [text_of(content)] if content is not None or not marks else []
         step = Step(
             Role.TOOL,
             "\n".join([*shown, *marks]),

@@ -1,4 +1,4 @@
-"""LangChain messages (``type`` is human, ai, tool or system): plain, as ``messages_to_dict`` wraps them, or ``lc`` dumps."""
+"""LangChain messages (human, ai, tool, system): plain, as ``messages_to_dict`` wraps them, or ``lc`` dumps."""
 
 from gelert.guard.formats.messages import message_steps, named, tool_specs
 from gelert.guard.formats.run import Malformed, Run

@@ -23,7 +23,8 @@ def detect(value: object) -> int:
 
 def read(value: object) -> list[Run]:
     """One run for each conversation id; spans without one go by their trace."""
-    spans = [span for member in (as_list(value) or [value]) for span in spans_of(member)]
+    batches = [(item, f"/{n}") for n, item in enumerate(as_list(value))] if isinstance(value, list) else [(value, "")]
+    spans = [span for batch, root in batches for span in spans_of(batch, root)]
     conversations: dict[str, list[Span]] = {}
     traces = {span.trace: span.conversation for span in spans if span.conversation and span.trace}
     for span in spans:

@@ -42,22 +42,22 @@ def decoded(value: object) -> object:
         return value
 
 
-def spans_of(value: object) -> list[Span]:
-    """The spans of an export, of a ``spans`` list, or the one span that ``value`` is."""
+def spans_of(value: object, root: str = "") -> list[Span]:
+    """The spans of an export, of a ``spans`` list, or the one span that ``value`` is; ``root`` points at it."""
     record = as_object(value)
     exported = first(record, "resourceSpans", "resource_spans")
     if isinstance(exported, list):
-        return _exported(exported)
+        return _exported(exported, root)
     if isinstance(record.get("spans"), list):
-        return [_span(span, f"/spans/{n}") for n, span in enumerate(objects(record["spans"]))]
-    return [_span(record, "")] if "attributes" in record else []
+        return [_span(span, f"{root}/spans/{n}") for n, span in enumerate(objects(record["spans"]))]
+    return [_span(record, root)] if "attributes" in record else []
 
 
-def _exported(resources: object) -> list[Span]:
+def _exported(resources: object, above: str) -> list[Span]:
     found: list[Span] = []
     for r, resource in enumerate(objects(resources)):
         for s, scope in enumerate(objects(first(resource, "scopeSpans", "scope_spans"))):
-            root = f"/resourceSpans/{r}/scopeSpans/{s}/spans"
+            root = f"{above}/resourceSpans/{r}/scopeSpans/{s}/spans"
             found += [_span(span, f"{root}/{n}") for n, span in enumerate(objects(scope.get("spans")))]
     return found
 

@@ -13,7 +13,7 @@ from gelert.guard.formats.parts import text_of
 from gelert.guard.formats.run import Malformed, Run
 from gelert.guard.formats.untrusted import Object, as_list, as_object, as_text, came, text_at
 
-_ACTION = re.compile(r"\n?[ \t]*Action[ \t]*:")
+_ACTION = re.compile(r"\n?[ \t]{0,8}Action[ \t]{0,8}:")
 
 
 def detect(value: object) -> int:
