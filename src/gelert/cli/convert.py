@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
@@ -65,7 +65,7 @@ def _write(examples: Iterable[Example], out: TextIO, *, lines: bool) -> None:
 
 
 @contextmanager
-def _opened(target: str) -> Iterator[TextIO]:
+def _opened(target: str) -> Generator[TextIO]:
     if target == "-":
         yield sys.stdout
         return

@@ -1,10 +1,12 @@
 """One small record of each format, in our own words; every telling text holds a token that occurs once."""
 
-
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-Json = object
+Json = Any
+"""JSON as the tests write it; they index it freely."""
+Make = Callable[[], Json]
 
 
 def chat(role: str, text: str | None, **more: Json) -> dict[str, Json]:
@@ -502,7 +504,7 @@ def otel() -> Json:
 class Sample:
     """A format's record and how its file is laid out."""
 
-    make: Callable[[], Json]
+    make: Make
     session: bool = False
     """The record is a list of lines."""
 

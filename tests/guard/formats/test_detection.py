@@ -60,7 +60,6 @@ def test_lines_of_a_session_give_one_example(name: str) -> None:
 @pytest.mark.parametrize("name", ["openai", "anthropic"])
 def test_bare_messages_a_line_are_one_run(name: str) -> None:
     made = SAMPLES[name].make()
-    assert isinstance(made, dict)
     found = from_text(lines(made["messages"]))
     assert [x.trajectory.origin.format for x in examples(found)] == [name]
 
@@ -127,7 +126,6 @@ def test_a_setting_that_is_given_overrides_the_formats_own() -> None:
 
 def test_several_runs_in_one_value_are_never_chosen_from() -> None:
     made = SAMPLES["inspect"].make()
-    assert isinstance(made, dict)
     twice = {**made, "samples": made["samples"] * 2}
     assert (isinstance(read_value(twice), Refusal), len(read_values(twice))) == (True, 2)
 

@@ -89,13 +89,18 @@ def tool_specs(value: object) -> tuple[ToolSpec, ...]:
 
 
 def named(steps: list[Step]) -> list[Step]:
-    """The steps with each result's tool name filled in from the call that it answers."""
+    """The steps with each result's tool name filled in: from the call of its id, or the one call just before it."""
     names: dict[str, str] = {}
+    alone = ""
     filled: list[Step] = []
     for step in steps:
         names.update({call.call_id: call.name for call in step.calls if call.call_id})
-        lacks = step.role == Role.TOOL and not step.tool_name and step.call_id in names
-        filled.append(replace(step, tool_name=names[step.call_id]) if lacks else step)
+        if step.role == Role.TOOL and not step.tool_name:
+            name = names.get(step.call_id, "") if step.call_id else alone
+            filled.append(replace(step, tool_name=name) if name else step)
+        else:
+            filled.append(step)
+        alone = step.calls[0].name if len(step.calls) == 1 and not step.calls[0].call_id else ""
     return filled
 
 

@@ -5,7 +5,7 @@ import json
 from gelert.core.trajectory import Provenance, Role, Step, ToolCall
 from gelert.guard.formats.fences import user_steps
 from gelert.guard.formats.labels import gold_of
-from gelert.guard.formats.messages import call_of, role_of, tool_specs
+from gelert.guard.formats.messages import call_of, named, role_of, tool_specs
 from gelert.guard.formats.run import Malformed, Run
 from gelert.guard.formats.untrusted import Object, as_list, as_object, as_text, came, first, objects, sampled, text_at
 
@@ -27,7 +27,7 @@ def read(value: object) -> list[Run]:
         steps.append(Step(Role.SYSTEM, system, provenance=Provenance("/system", "system")))
     for number, turn in enumerate(as_list(turns)):
         steps += _turn(as_object(turn), f"/conversations/{number}")
-    return [Run(steps, tool_specs(_decoded(record.get("tools"))), text_at(record, "id"), gold=gold_of(record))]
+    return [Run(named(steps), tool_specs(_decoded(record.get("tools"))), text_at(record, "id"), gold=gold_of(record))]
 
 
 def _turn(turn: Object, pointer: str) -> list[Step]:
