@@ -2,10 +2,11 @@
 
 import json
 import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import pytest
 
 Behaviour = Callable[["Door"], None]
 
@@ -83,9 +84,9 @@ class Loopback(ThreadingHTTPServer):
         """A client that hangs up is part of the tests."""
 
 
-@contextmanager
-def serving() -> Generator[Loopback]:
-    """A server for as long as the block runs."""
+@pytest.fixture
+def loopback() -> Iterator[Loopback]:
+    """A server for as long as the test runs."""
     with Loopback() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()

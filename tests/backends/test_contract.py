@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.loopback import Door, Loopback, says, sends
 
 from gelert.backends.base import Answer, Backend, Failure, FailureKind, Message, Reply, Request, ask_many
 from gelert.backends.http import Endpoint, HttpBackend
 from gelert.backends.scripted import ScriptedBackend
+from tests.loopback import Door, Loopback, says, sends
 
 Make = Callable[[Callable[[str], str | None]], Backend]
 """From a function of the question to a backend; None means that the model fails."""

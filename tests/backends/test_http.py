@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.loopback import Behaviour, Door, Loopback, completion, says, sends
 
 from gelert.backends.base import Answer, Failure, FailureKind, Message, Request
 from gelert.backends.completion import decode, label_logprobs
 from gelert.backends.http import Endpoint, HttpBackend
 from gelert.core.errors import InputError
+from tests.loopback import Behaviour, Door, Loopback, completion, says, sends
 
 KEY = "sk-test-not-a-real-key"
 QUESTION = Request(

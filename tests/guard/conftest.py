@@ -1,0 +1,5 @@
+"""The loopback server, for these tests."""
+
+from tests.loopback import loopback
+
+__all__ = ["loopback"]
