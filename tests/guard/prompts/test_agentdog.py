@@ -1,6 +1,7 @@
 """The prompts of the published checkpoints: their bytes, and that no trajectory can speak in their voice."""
 
 import re
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -124,9 +125,16 @@ def test_every_line_in_the_first_column_is_ours_and_the_fence_is_closed_once(
 def test_the_roles_in_the_prompt_are_those_of_the_steps(contract: Contract, run: Trajectory) -> None:
     text = text_of(contract, run)
     users = sum(step.role == Role.USER for step in run.steps)
-    agents = sum(step.role == Role.AGENT for step in run.steps)
+    turns = sum(role == Role.AGENT for role, _ in groupby(step.role for step in run.steps))
     assert sum(line.startswith("[USER]:") for line in lines(text)) == users
-    assert sum(line.startswith("[AGENT]:") for line in lines(text)) == agents
+    assert sum(line.startswith("[AGENT]:") for line in lines(text)) == turns
+
+
+def test_what_an_agent_says_before_it_acts_does_not_end_its_turn() -> None:
+    said, acts = Step(Role.AGENT, "I'll look first."), Step(Role.AGENT, calls=(ToolCall("ls"),))
+    text = text_of(Contract.COARSE_1_0, Trajectory((said, acts, Step(Role.TOOL, "a"), Step(Role.AGENT, "Done."))))
+    assert "[AGENT]:\n[THOUGHT]: I'll look first.\n[ACTION]: {" in text
+    assert text.count("Complete{") == 1
 
 
 @given(hostile)
