@@ -134,8 +134,9 @@ def fenced(trajectory: Trajectory) -> str:
     if standing:
         lines += ["=== Agent Profile ===", *(_said("[PROFILE]:", step.text) for step in standing)]
     lines.append("=== Conversation History ===")
-    for role, turn in groupby(trajectory.steps[len(standing) :], key=lambda step: step.role):
-        lines += _agent_lines(tuple(turn)) if role == Role.AGENT else map(_line, turn)
+    for role, group in groupby(trajectory.steps[len(standing) :], key=lambda step: step.role):
+        turn = tuple(group)
+        lines += _agent_lines(turn) if role == Role.AGENT else map(_line, turn)
     return "\n".join([*lines, END])
 
 
@@ -152,8 +153,8 @@ def _line(step: Step) -> str:
 def _agent_lines(turn: tuple[Step, ...]) -> Iterator[str]:
     """Thoughts and actions of consecutive steps. What ends the turn is its response; words before that are thoughts."""
     yield "[AGENT]:"
-    for step in turn:
-        ends = step is turn[-1] and not step.calls
+    for number, step in enumerate(turn, start=1):
+        ends = number == len(turn) and not step.calls
         if step.thought:
             yield _said("[THOUGHT]:", step.thought)
         if step.text and not ends:
