@@ -36,6 +36,25 @@ def test_a_rollout_of_events_alone_is_read() -> None:
     assert roles(run(made)) == "uataua"
 
 
+def completed(kind: str, **item: object) -> dict[str, object]:
+    return event("item_completed", item={"type": kind, **item})
+
+
+def test_a_rollout_of_completed_items_alone_is_read() -> None:
+    made = [
+        completed("UserMessage", id="1", content=[{"type": "text", "text": "yes"}]),
+        completed("CommandExecution", id="c", command=["ls"], aggregated_output="files", exit_code=0),
+        completed("AgentMessage", id="2", content=[{"type": "Text", "text": "done"}]),
+        completed("UserMessage", id="3", content=[{"type": "text", "text": "yes"}]),
+    ]
+    assert roles(run(made)) == "uatau"
+
+
+def test_a_message_told_as_event_and_as_completed_item_is_told_once() -> None:
+    made = [event("user_message", message="hi"), completed("UserMessage", id="1", content="hi")]
+    assert roles(run(made)) == "u"
+
+
 def test_a_last_message_that_no_item_tells_is_told() -> None:
     made = [{"timestamp": "t", "type": "session_meta", "payload": {"id": "r"}}, event("user_message", message="hi")]
     assert texts(run([*made, event("task_complete", last_agent_message="bye")]), Role.AGENT) == ["bye"]

@@ -91,7 +91,7 @@ def _meta(payload: Object, pointer: str, stamp: str, run: Run, told: Told) -> li
     for key in ("base_instructions", "instructions"):
         value = payload.get(key)
         text = text_of(as_object(value).get("text")) if isinstance(value, dict) else as_text(value)
-        if text and not told.repeats(text) and all(step.text != text for step in steps):
+        if text and not told.known(text) and all(step.text != text for step in steps):
             steps.append(Step(Role.SYSTEM, text, provenance=Provenance(f"{pointer}/{key}", "session_meta", stamp)))
     run.ignored += Counter({} if steps else {"session_meta": 1})
     run.agent = text_at(payload, "model") or run.agent

@@ -13,7 +13,7 @@ from typing import IO, Literal
 from gelert.core.errors import InputError
 from gelert.core.example import Example, Refusal
 from gelert.core.trajectory import Origin, Setting, Trajectory
-from gelert.guard.formats import sources
+from gelert.guard.formats import archive, sources
 from gelert.guard.formats.limits import Limits, excess, too_long
 from gelert.guard.formats.lines import Line, is_lines, lines_of
 from gelert.guard.formats.registry import FORMATS, recognised
@@ -137,7 +137,7 @@ def _files(paths: list[Path], ask: _Ask) -> Iterator[Example | Refusal]:
 def _stream(stream: IO[bytes], path: str, ask: _Ask) -> Iterator[Example | Refusal]:
     try:
         raw = sources.content(stream, ask.limits)
-        if raw.startswith(sources.ZIP):
+        if raw.startswith(archive.SIGNATURE):
             yield from _archive(raw, path, ask)
             return
         text = sources.decoded(raw)
@@ -160,7 +160,7 @@ def _capped(found: Iterable[Example | Refusal], path: str, ask: _Ask) -> Iterato
 
 
 def _archive(raw: bytes, path: str, ask: _Ask) -> Iterator[Example | Refusal]:
-    for number, text in enumerate(sources.archived(raw, ask.limits)):
+    for number, text in enumerate(archive.archived(raw, ask.limits)):
         place = _Place(path, number)
         try:
             yield from _record(sources.parsed(text), place, ask)

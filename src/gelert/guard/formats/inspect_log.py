@@ -1,6 +1,6 @@
 """Inspect logs as JSON: one run for each sample, from its messages.
 
-Scores are labels and stay out. A ``.eval`` archive is taken apart by the door (``archive``), sample by sample.
+Scores are labels and stay out. A ``.eval`` archive is taken apart by ``archive``.
 """
 
 from gelert.core.example import Gold

@@ -3,7 +3,7 @@
 from gelert.core.trajectory import json_text
 from gelert.guard.formats.untrusted import Object, as_object, as_text, first, text_at
 
-TEXT_KINDS = {"text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal"}
+TEXT_KINDS = {"text", "Text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal"}
 THOUGHT_KINDS = {"thinking", "reasoning", "redacted_thinking"}
 CALL_KINDS = {"tool_use", "toolCall", "tool_call", "server_tool_use", "mcp_tool_use", "function_call"}
 RESULT_KINDS = {"tool_result", "toolResult", "tool_call_response", "mcp_tool_result"}

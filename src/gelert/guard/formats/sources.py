@@ -3,9 +3,7 @@
 import gzip
 import io
 import json
-import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +14,6 @@ from gelert.guard.formats.untrusted import Object
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".traj", ".eval")
 _GZIP = b"\x1f\x8b"
-ZIP = b"PK\x03\x04"
 _ENCODINGS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"), (b"\x28\xb5\x2f\xfd", "zstandard"), (b"BZh", "bzip2"))
 
 
@@ -106,28 +103,3 @@ def _unique(pairs: list[tuple[str, object]]) -> Object:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
         raise Malformed(f"expected each key once in an object, got {twice[:80]!r} twice; write it once")
     return found
-
-
-def archived(raw: bytes, limits: Limits) -> Iterator[str]:
-    """The samples of an Inspect ``.eval`` archive, as texts.
-
-    Raises:
-        Malformed: it is no such archive, is damaged, or is larger inside than ``max_bytes``.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            members = [
-                m for m in archive.infolist() if m.filename.startswith("samples/") and m.filename.endswith(".json")
-            ]
-            if not members:
-                raise Malformed("expected an Inspect .eval archive with samples/, got another zip; unpack it first")
-            left = limits.max_bytes
-            for member in sorted(members, key=lambda m: m.filename):
-                with archive.open(member) as stream:
-                    inside = stream.read(left + 1)
-                left -= len(inside)
-                if left < 0:
-                    raise Malformed(f"expected at most max_bytes={limits.max_bytes} in the archive, got more; split it")
-                yield decoded(inside)
-    except (zipfile.BadZipFile, EOFError, OSError, zlib.error, NotImplementedError, RuntimeError) as fault:
-        raise Malformed(f"expected a whole .eval archive, got {fault}; run: inspect log convert --to json") from None
