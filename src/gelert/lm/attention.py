@@ -78,7 +78,7 @@ def extend(
     if window is not None and int(where.positions.max()) >= window:
         return _windowed(queries, fresh, old, where, scale, window)
     consecutive = where.branch is None and where.rows is None
-    own = _part(queries, *fresh, scale, None if consecutive else where.own_mask(None), causal=consecutive)
+    own = attend(queries, *fresh, scale, None if consecutive else where.own_mask(None), causal=consecutive)
     if length == 0:
         return own.mixed
     return _join(own, _folded(queries, *old, scale))
@@ -99,11 +99,11 @@ def _windowed(
 def _folded(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Part:
     """Every query sees every key: the query heads of one key head are laid end to end."""
     rows, heads, count, size = queries.shape
-    part = _part(queries.reshape(rows, keys.shape[1], -1, size), keys, values, scale, None, causal=False)
-    return Part(part.mixed.reshape(rows, heads, count, size), part.logsumexp.reshape(rows, heads, count))
+    found = attend(queries.reshape(rows, keys.shape[1], -1, size), keys, values, scale, None, causal=False)
+    return Part(found.mixed.reshape(rows, heads, count, size), found.logsumexp.reshape(rows, heads, count))
 
 
-def _part(queries: Tensor, keys: Tensor, values: Tensor, scale: float, mask: Tensor | None, *, causal: bool) -> Part:
+def attend(queries: Tensor, keys: Tensor, values: Tensor, scale: float, mask: Tensor | None, *, causal: bool) -> Part:
     """Attention with its normaliser; torch's public call does not hand the normaliser out."""
     if queries.device.type != "cpu":
         return plain_part(queries, keys, values, scale, own_causal(queries) if causal else mask)

@@ -59,7 +59,8 @@ class Bank:
     def linear(self, adapters: Sequence[int]) -> blocks.Linear:
         """A way to apply linear maps in which row b of the batch goes through adapter ``adapters[b]``."""
         rows = torch.tensor(list(adapters))
-        scales = torch.tensor([self.specs[number].alpha / self.specs[number].rank for number in adapters])
+        scales = [self.specs[number].alpha / self.specs[number].rank for number in adapters]
+        scale = torch.tensor(scales, dtype=torch.float64)[:, None, None]
 
         def apply(name: str, module: nn.Module, inputs: Tensor) -> Tensor:
             plain = module(inputs)
@@ -67,7 +68,8 @@ class Bank:
             if pair is None:
                 return plain
             down = pair.down[rows].to(inputs.dtype)
-            up = (pair.up[rows] * scales.to(pair.up)[:, None, None]).to(inputs.dtype)
+            exact = torch.promote_types(pair.up.dtype, inputs.dtype)
+            up = (pair.up[rows].to(exact) * scale.to(inputs.device, exact)).to(inputs.dtype)
             return plain + inputs @ down.mT @ up.mT
 
         return apply
@@ -103,17 +105,23 @@ def maps(index: int, targets: Sequence[str]) -> list[str]:
 
 
 def stack(specs: Sequence[Spec], factors: Sequence[Mapping[str, tuple[Tensor, Tensor]]]) -> Bank:
-    """A bank of adapters that are given one by one: for each the factors A [r, in] and B [out, r] of its maps."""
+    """A bank of adapters that are given one by one: for each the factors A [r, in] and B [out, r] of its maps.
+
+    Factors in a half type are taken to float32, in which they can be trained.
+    """
     widest = max(spec.rank for spec in specs)
     shapes = {name: (down.shape[1], up.shape[0]) for own in factors for name, (down, up) in own.items()}
+    given = [factor for own in factors for pair in own.values() for factor in pair]
+    dtype = torch.promote_types(given[0].dtype, torch.float32)
     pairs: dict[str, Pair] = {}
     for name, (wide, out) in shapes.items():
-        pair = Pair(torch.zeros(len(specs), widest, wide), torch.zeros(len(specs), out, widest))
+        down = torch.zeros(len(specs), widest, wide, dtype=dtype, device=given[0].device)
+        up = torch.zeros(len(specs), out, widest, dtype=dtype, device=given[0].device)
         for number, own in enumerate(factors):
             if name in own:
                 rank = own[name][0].shape[0]
-                pair.down[number, :rank], pair.up[number, :, :rank] = own[name]
-        pairs[name] = Pair(pair.down.requires_grad_(), pair.up.requires_grad_())
+                down[number, :rank], up[number, :, :rank] = own[name]
+        pairs[name] = Pair(down.requires_grad_(), up.requires_grad_())
     return Bank(tuple(specs), pairs)
 
 
