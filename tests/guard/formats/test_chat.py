@@ -122,6 +122,15 @@ def test_a_toolemu_group_is_its_case() -> None:
     assert (gold.unsafe, gold.group) == (False, "4")
 
 
+def test_a_toolemu_log_is_a_thought_up_to_its_call() -> None:
+    assert run(samples.toolemu()).steps[1].thought == "Thought: tok_thought"
+
+
+def test_a_toolemu_log_that_tells_more_than_its_call_is_kept_whole() -> None:
+    log = 'Action: f\nAction Input: {"a": 1}\nObservation: dreamt up'
+    assert run({"input": "x", "intermediate_steps": [[["f", '{"a": 1}', log], ["seen"]]]}).steps[1].thought == log
+
+
 def test_the_models_own_call_is_preferred_to_the_events() -> None:
     assert step_with(run(samples.openhands()), "tok_arg").calls[0].name == "execute_bash"
 

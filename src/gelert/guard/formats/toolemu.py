@@ -72,7 +72,7 @@ def _action(action: object) -> Step:
         values = as_object(record.get("return_values"))
         text = as_text(values["output"]) if set(values) == {"output"} else json_text(values)
         log = text_at(record, "log")
-        return Step(Role.AGENT, text, log[: log.rfind(text)] if text and text in log else log)
+        return Step(Role.AGENT, text, log.removesuffix(text))
     if record:
         return _call(text_at(record, "tool"), record.get("tool_input"), text_at(record, "log"))
     name, arguments, log = (*as_list(action), None, None, None)[:3]
@@ -80,9 +80,9 @@ def _action(action: object) -> Step:
 
 
 def _call(name: str, arguments: object, log: str) -> Step:
-    """The thought is the log up to its own retelling of the call; a log that tells another call is kept whole."""
+    """The thought is the log up to its own retelling of the call; a log that tells anything else is kept whole."""
     call = ToolCall(name, "{}" if arguments is None else json_text(arguments))
     told = next(reversed(list(_ACTION.finditer(log))), None)
-    retold = told is not None and name in log[told.end() :] and call.arguments.strip() in log[told.end() :]
-    thought = log[: told.start()] if told and retold else log
+    retold = f"{name} Action Input: {call.arguments}".split()
+    thought = log[: told.start()] if told and log[told.end() :].split() == retold else log
     return Step(Role.AGENT, thought=thought, calls=(call,))
