@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gelert.cli.convert import command
+from gelert.cli.main import main
 from gelert.core.errors import InputError
 
 RUN = {"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "h\ud800i"}]}
@@ -68,3 +69,11 @@ def test_a_target_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> No
     words = [written(tmp_path / "in.json", RUN), str(tmp_path / "none" / "out.json")]
     with pytest.raises(InputError, match="place to write"):
         CliRunner().invoke(command, words, catch_exceptions=False)
+
+
+def test_the_exit_code_reaches_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = written(tmp_path / "in.json", {"colour": "blue"})
+    monkeypatch.setattr("sys.argv", ["gelert", "convert", source, str(tmp_path / "out.json")])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2

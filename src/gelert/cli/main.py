@@ -64,9 +64,10 @@ def app() -> None:
 def main() -> None:
     """Run the command line; a GelertError is one line on stderr and exit code 2."""
     try:
-        app.main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        # Outside standalone mode click returns the code of an Exit instead of raising it.
+        code: object = app.main(standalone_mode=False)
+        if isinstance(code, int) and code:
+            sys.exit(code)
     except click.ClickException as fault:
         fault.show()
         sys.exit(NOT_JUDGED)
