@@ -94,16 +94,17 @@ def test_many_are_asked_at_once_but_no_more_than_the_bound_and_order_is_kept() -
     assert 1 < backend.most <= 3
 
 
-def test_leaving_early_asks_no_more_than_were_on_their_way() -> None:
-    backend = Slow()
+def test_requests_are_drawn_as_they_are_needed_and_leaving_early_drops_the_rest() -> None:
+    backend, drawn = Slow(), 0
 
     def endless() -> Iterator[Request]:
-        number = 0
+        nonlocal drawn
         while True:
-            yield ask(str(number))
-            number += 1
+            yield ask(str(drawn))
+            drawn += 1
 
     for reply in ask_many(backend, endless(), concurrency=4):
         assert isinstance(reply, Answer)
         break
-    assert backend.asked <= 8
+    assert drawn <= 4
+    assert backend.asked <= 4

@@ -74,9 +74,7 @@ def test_the_key_comes_from_the_environment_and_shows_nowhere(
     assert loopback.headers[0]["authorization"] == f"Bearer {KEY}"
 
 
-def test_a_proxy_in_the_environment_is_not_used_for_loopback(
-    loopback: Loopback, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_in_the_environment_is_not_used(loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert isinstance(asked(loopback, says("x")), Answer)
@@ -188,7 +186,8 @@ def test_too_many_requests_are_waited_for_as_long_as_the_server_says(loopback: L
 @pytest.mark.parametrize("after", ["3600", "Fri, 31 Dec 9999 23:59:59 GMT"])
 def test_a_server_that_asks_for_too_long_a_wait_is_not_waited_for(after: str, loopback: Loopback) -> None:
     pauses: list[float] = []
-    reply = asked(loopback, sends({}, 429, {"retry-after": after}), says("safe"), pauses=pauses)
+    busy = sends({}, 429, {"retry-after": after})
+    reply = asked(loopback, busy, says("safe"), pauses=pauses, deadline_seconds=1e6)
     assert failed(reply, FailureKind.STATUS).retryable
     assert pauses == []
 

@@ -1,11 +1,11 @@
 """Asks a model behind an OpenAI-compatible endpoint: vLLM, SGLang, llama.cpp, Ollama, or a provider.
 
 One deadline bounds a request with all its retries, its waiting for a free slot and its body. What goes wrong on the way
-is a ``Failure``; the key and the server's own words appear in none.
+is a ``Failure``; the key and the server's own words appear in none. Proxies named in the environment are not used: the
+prompt goes to the endpoint and to nobody else.
 """
 
 import email.utils
-import ipaddress
 import json
 import os
 import random
@@ -69,14 +69,6 @@ class Endpoint:
         """The host's name or number."""
         return httpx.URL(self.base_url).host
 
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the endpoint is on this machine; it is then never reached through a proxy."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost" or self.host.endswith(".localhost")
-
 
 @dataclass(frozen=True, slots=True)
 class _Setback:
@@ -109,7 +101,7 @@ class HttpBackend:
             transport=DeadlineTransport(self._deadline, connections=endpoint.max_concurrency, ssl_context=secure),
             timeout=httpx.Timeout(endpoint.read_seconds, connect=endpoint.connect_seconds),
             headers=_headers(self._key),
-            trust_env=not endpoint.is_loopback,
+            trust_env=False,
         )
 
     def __repr__(self) -> str:
@@ -172,7 +164,7 @@ class HttpBackend:
         except (httpcore.ConnectError, httpx.ConnectError):
             reason = f"expected a server at {self.endpoint.host}, but no connection could be made"
             return _Setback(Failure(reason, FailureKind.UNREACHABLE, retryable=True))
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError, httpx.HTTPError):
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpx.HTTPError):
             reason = f"expected a whole answer from {self.endpoint.host}, but the connection broke"
             return _Setback(Failure(reason, FailureKind.UNREACHABLE, retryable=True))
 
