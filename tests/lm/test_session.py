@@ -127,9 +127,16 @@ def test_scores_without_the_upper_blocks_are_refused() -> None:
         Session(MODELS["llama"], max_layer=2).score([[4]], [5])
 
 
-def test_an_empty_tail_is_refused() -> None:
+@pytest.mark.parametrize("tails", [[], [[]], [[4], []]])
+def test_an_empty_tail_is_refused(tails: list[list[int]]) -> None:
     with pytest.raises(InputError, match="at least one token"):
-        Session(MODELS["llama"]).states([[]], [1])
+        Session(MODELS["llama"]).states(tails, [1])
+
+
+@pytest.mark.parametrize(("labels", "tail"), [([], [4]), ([[4], []], [4]), ([[4]], [])])
+def test_scores_of_nothing_are_refused(labels: list[list[int]], tail: list[int]) -> None:
+    with pytest.raises(InputError, match="at least one token"):
+        Session(MODELS["llama"]).score(labels, tail)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

@@ -73,12 +73,12 @@ class Session:
             layers: counts of blocks run, from 1 (after the first block) to ``max_layer``; no final norm is applied.
 
         Raises:
-            InputError: a tail is empty or does not fit, or a layer is not there.
+            InputError: there are no tails or layers, a tail is empty or does not fit, or a layer is not there.
         """
-        if not all(1 <= layer <= self.max_layer for layer in layers):
+        if not layers or not all(1 <= layer <= self.max_layer for layer in layers):
             raise InputError(f"expected layers from 1 to {self.max_layer}, got {list(layers)}")
-        if not all(tails):
-            raise InputError("expected tails of at least one token, got an empty one")
+        if not tails or not all(tails):
+            raise InputError("expected tails of at least one token each, got none or an empty one")
         self._fits(max(map(len, tails)))
         branch = [number for number, tail in enumerate(tails, start=1) for _ in tail]
         offsets = list(chain.from_iterable(range(len(tail)) for tail in tails))
@@ -99,8 +99,8 @@ class Session:
         """
         if self.max_layer != self.model.depth:
             raise ModelError(f"expected all {self.model.depth} blocks for scores, got the first {self.max_layer}")
-        if not tail or not all(labels):
-            raise InputError("expected a tail and labels of at least one token each, got an empty one")
+        if not tail or not labels or not all(labels):
+            raise InputError("expected a tail and labels of at least one token each, got none or an empty one")
         self._fits(len(tail) + max(map(len, labels)))
         heads = [list(label[:-1]) for label in labels]
         ids = [*tail, *chain.from_iterable(heads)]
