@@ -6,7 +6,7 @@ Everything that leaves here is a number or a text; nobody above this package see
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +55,9 @@ class LocalModel:
     model: "LanguageModel"
 
     @classmethod
-    def load(cls, name: str, *, layers: int | None = None, dtype: str = "float32") -> "LocalModel":
+    def load(
+        cls, name: str, *, layers: int | None = None, dtype: Literal["float32", "bfloat16"] = "float32"
+    ) -> "LocalModel":
         """Load a model that ``gelert model pull`` fetched, a folder, or a hub id.
 
         Raises:

@@ -31,14 +31,14 @@ def open_guard(name: str | None) -> Guard:
 
 
 def _endpoint(name: str) -> Guard:
-    from gelert.backends.http import HttpBackend
+    from gelert.backends.http import Endpoint, HttpBackend
     from gelert.guard.endpoint import EndpointGuard
 
     contract, _, address = name.partition("@")
     url, _, model = address.partition("#")
     if not model:
         raise InputError(f"expected CONTRACT@URL#MODEL, got {name!r} without a #MODEL")
-    return EndpointGuard(HttpBackend(url, model), contract)
+    return EndpointGuard(HttpBackend(Endpoint(url, model)), contract)
 
 
 guard_option = click.option("--guard", "guard_name", metavar="GUARD", default=None, help=GUARD_HELP)

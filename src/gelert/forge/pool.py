@@ -16,6 +16,7 @@ from gelert.core.trajectory import Trajectory
 from gelert.evals.benches import Labelled
 from gelert.forge.weak_labels import weak_diagnosis
 from gelert.guard.features import Floats, Normal, Place, Readouts, read_whole
+from gelert.guard.prompts.render import RENDERING
 from gelert.guard.windows import WindowPlan
 
 
@@ -67,26 +68,32 @@ class Pool:
 
 @dataclass(frozen=True)
 class FeatureReader:
-    """Reads runs with a frozen model; what was read is kept under ``folder`` and not read again."""
+    """Reads runs with a frozen model; what was read is kept under ``folder`` and not read again.
+
+    For each tail the states after all blocks are kept, so that another choice of layers costs nothing.
+    """
 
     model: LocalModel
-    places: tuple[Place, ...]
-    plan: WindowPlan
+    layers: int
+    """Blocks that are run."""
     dtype: str
+    plan: WindowPlan
     folder: Path | None = None
 
-    def pool(self, examples: Sequence[Labelled], progress: Callable[[int], None] = lambda _: None) -> Pool:
-        """The runs' features and labels; ``progress`` is told how many are done.
+    def pool(
+        self, examples: Sequence[Labelled], places: Sequence[Place], progress: Callable[[int], None] = lambda _: None
+    ) -> Pool:
+        """The runs' features at ``places`` and their labels; ``progress`` is told how many are done.
 
         Raises:
             InputError: no examples.
         """
         if not examples:
             raise InputError("expected labelled runs to fit a guard on, got none")
-        readouts = Readouts.build(self.places, self.model)
         rows: list[Floats] = []
         for done, item in enumerate(examples, start=1):
-            rows.append(self._features(item.example.trajectory, readouts))
+            states = self.states(item.example.trajectory, tuple(dict.fromkeys(tail for tail, _ in places)))
+            rows.append(np.stack([states[tail][layer - 1] for tail, layer in places]))
             progress(done)
         return Pool(
             np.stack(rows),
@@ -96,17 +103,27 @@ class FeatureReader:
             tuple(weak_diagnosis(e.gold) for e in examples),
         )
 
-    def _features(self, trajectory: Trajectory, readouts: Readouts) -> Floats:
+    def states(self, trajectory: Trajectory, tails: Sequence[str]) -> dict[str, Floats]:
+        """Per tail, ``[layers, width]``: the state after each block, at the end of the last window."""
         if self.folder is None:
-            return read_whole(self.model, trajectory, readouts, self.plan)[-1]
-        made_of = [self.model.fingerprint, self.dtype, self.places, asdict(self.plan), asdict(trajectory)]
-        path = self.folder / f"{records.digest(made_of)}.npy"
-        if path.exists():
-            return np.load(path, allow_pickle=False)
-        found = read_whole(self.model, trajectory, readouts, self.plan)[-1]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as stream:
-            np.save(stream, found)
-        partial.replace(path)
-        return found
+            return self._read(trajectory, tails)
+        content = records.digest(asdict(trajectory))
+        paths = {tail: self.folder / f"{content}-{self._key(tail)}.npy" for tail in tails}
+        if missing := [tail for tail in tails if not paths[tail].exists()]:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for tail, found in self._read(trajectory, missing).items():
+                partial = paths[tail].with_suffix(f".{os.getpid()}.partial")
+                with partial.open("wb") as stream:
+                    np.save(stream, found)
+                partial.replace(paths[tail])
+        return {tail: np.load(paths[tail], allow_pickle=False) for tail in tails}
+
+    def _read(self, trajectory: Trajectory, tails: Sequence[str]) -> dict[str, Floats]:
+        every = [(tail, layer) for tail in tails for layer in range(1, self.layers + 1)]
+        flat = read_whole(self.model, trajectory, Readouts.build(every, self.model), self.plan)[-1]
+        return dict(zip(tails, flat.reshape(len(tails), self.layers, -1), strict=True))
+
+    def _key(self, tail: str) -> str:
+        return records.digest([self.model.fingerprint, self.dtype, self.layers, tail, asdict(self.plan), RENDERING])[
+            :16
+        ]

@@ -64,14 +64,15 @@ class Normal:
     @classmethod
     def of(cls, features: Floats) -> "Normal":
         """Of one set of runs, ``[n, readouts, width]``."""
-        return cls(features.mean(0), features.std(0) + np.float32(SMALLEST_SPREAD))
+        center = np.asarray(features.mean(axis=0), dtype=np.float32)
+        return cls(center, np.asarray(features.std(axis=0), dtype=np.float32) + np.float32(SMALLEST_SPREAD))
 
     @classmethod
     def mean(cls, normals: Sequence["Normal"]) -> "Normal":
         """For a source never seen: the mean over the sources seen."""
-        center = np.mean([n.center for n in normals], axis=0, dtype=np.float64)
-        spread = np.mean([n.spread for n in normals], axis=0, dtype=np.float64)
-        return cls(center.astype(np.float32), spread.astype(np.float32))
+        center = np.stack([n.center for n in normals]).mean(axis=0, dtype=np.float32)
+        spread = np.stack([n.spread for n in normals]).mean(axis=0, dtype=np.float32)
+        return cls(np.asarray(center), np.asarray(spread))
 
     def apply(self, features: Floats) -> Floats:
         """Standardised features."""

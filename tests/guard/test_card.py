@@ -1,0 +1,62 @@
+"""Cards: what is written is read back; what was edited, truncated or made for another model is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gelert.core.errors import CardError
+from gelert.guard.card import CARD_FILE, WEIGHTS_FILE, default_card, load, save
+from tests.guard.tiny import tiny_guard
+
+
+def saved(folder: Path) -> Path:
+    guard = tiny_guard()
+    save(folder, guard.card, guard.head)
+    return folder
+
+
+def test_a_guard_comes_back_from_disk(tmp_path: Path) -> None:
+    guard = tiny_guard()
+    card, head = load(saved(tmp_path))
+    assert card.model_copy(update={"weights_sha256": ""}) == guard.card
+    features = np.random.default_rng(0).normal(size=(2, 32)).astype(np.float32)
+    assert head.score(features) == pytest.approx(guard.head.score(features), rel=1e-6)
+    assert head.diagnosis(features) == guard.head.diagnosis(features)
+
+
+def test_edited_weights_are_found(tmp_path: Path) -> None:
+    weights = saved(tmp_path) / WEIGHTS_FILE
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(CardError, match="SHA-256"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("format = 1", "format = 9", "format"),
+        ('name = "tiny"', 'nom = "tiny"', "nom"),
+        ("threshold = 0.5", "threshold = 7.0", "threshold"),
+        ("layers = 4", 'layers = "many"', "layers"),
+        ("format = 1", "format = ", "guard card"),
+    ],
+)
+def test_a_wrong_card_is_refused_with_its_field(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = saved(tmp_path) / CARD_FILE
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(CardError, match=message):
+        load(tmp_path)
+
+
+def test_a_folder_without_a_card_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(CardError, match=CARD_FILE):
+        load(tmp_path)
+
+
+def test_the_shipped_guard_is_small_and_whole() -> None:
+    card, head = load(default_card())
+    assert sum(f.stat().st_size for f in default_card().iterdir()) < 12_000_000
+    assert head.verdict.shape[0] == len(card.readouts)
+    assert card.limits
+    assert card.figures

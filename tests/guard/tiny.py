@@ -1,0 +1,49 @@
+"""A guard on the tiny seeded model: every part is the real one but the weights."""
+
+import numpy as np
+
+from gelert.backends.local import LocalModel
+from gelert.core.taxonomy import Axis
+from gelert.core.trajectory import Role, Step, ToolCall, Trajectory
+from gelert.guard.calibrate import Calibration
+from gelert.guard.card import Card, ModelSection, ReadoutSection, WindowSection
+from gelert.guard.guard import HeadGuard
+from gelert.guard.head import Head
+from gelert.guard.recalibrate import section
+from gelert.lm.model import tiny
+
+WIDTH = 32
+
+
+def tiny_guard(*, window: int = 2048, overlap: int = 128, task: int = 64, threshold: float = 0.5) -> HeadGuard:
+    """A guard with random weights; scores spread around zero."""
+    random = np.random.default_rng(7)
+    model = LocalModel(tiny(width=WIDTH))
+    classes = {Axis.RISK_SOURCE: ("indirect_prompt_injection", "inherent_agent_failures")}
+    head = Head(
+        center=np.zeros((2, WIDTH), np.float32),
+        spread=np.ones((2, WIDTH), np.float32),
+        verdict=random.normal(size=(2, WIDTH)).astype(np.float32),
+        classes=classes,
+        axes={Axis.RISK_SOURCE: random.normal(size=(2, 2 * WIDTH + 1)).astype(np.float32)},
+    )
+    card = Card(
+        name="tiny",
+        model=ModelSection(name="tiny", fingerprint=model.fingerprint, layers=4),
+        readouts=(ReadoutSection(tail="\n", layer=2), ReadoutSection(tail="\nVerdict:", layer=3)),
+        window=WindowSection(tokens=window, overlap=overlap, task=task),
+        calibration=section(Calibration(threshold=threshold), "nothing"),
+        classes=classes,
+    )
+    return HeadGuard(card, head, model)
+
+
+def run(*words: str) -> Trajectory:
+    """A run in which user, agent and tool speak in turn."""
+    steps = [Step(Role.USER, words[0])]
+    for number, word in enumerate(words[1:]):
+        if number % 2 == 0:
+            steps.append(Step(Role.AGENT, thought="I act.", calls=(ToolCall("shell", word),)))
+        else:
+            steps.append(Step(Role.TOOL, word))
+    return Trajectory(tuple(steps))
