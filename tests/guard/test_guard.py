@@ -1,5 +1,6 @@
 """The head guard: one code path for finished and running agents, windows that lose nothing, readings that say so."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gelert.backends.local import LocalModel, Reader
 from gelert.core.trajectory import Role, Step, ToolSpec, Trajectory
 from gelert.core.verdict import Evidence, Safe, Unreadable, Unsafe
 from gelert.guard.guard import HeadGuard, rises
 from gelert.guard.head import Head
+from gelert.lm.session import Session
 from tests.guard.tiny import run, tiny_guard
 
 GUARD = tiny_guard()
@@ -59,26 +62,30 @@ def test_the_reading_counts_windows_and_steps() -> None:
     assert verdict.reading.complete
 
 
-def test_padding_cannot_push_an_attack_out_of_sight() -> None:
-    seen: list[list[int]] = []
-    for padding in (0, 40):
-        guard = SMALL
-        session = guard.session(run("task"))
-        read: list[int] = []
-        original = session._windows.append  # pyright: ignore[reportPrivateUsage] - what is read is the point
+class Spy(LocalModel):
+    """A model that remembers every token its readers were given."""
 
-        def spy(piece: str, role: Role, original: object = original, read: list[int] = read) -> object:
-            read.extend(guard.model.encode(piece))
-            assert callable(original)
-            return original(piece, role)
+    def __init__(self, model: LocalModel) -> None:
+        super().__init__(model.model)
+        object.__setattr__(self, "read", [])
 
-        session._windows.append = spy  # type: ignore[method-assign,assignment] # pyright: ignore
-        for step in run("task", "ATTACK", *(["filler " * 10] * padding)).steps:
-            session.append(step)
-        seen.append(read)
-    attack = GUARD.model.encode("ATTACK")
-    for read in seen:
-        assert any(read[i : i + len(attack)] == attack for i in range(len(read)))
+    def reader(self) -> Reader:
+        read: list[int] = self.__dict__["read"]
+
+        class Remembering(Reader):
+            def append(self, tokens: Sequence[int]) -> None:
+                read.extend(tokens)
+                super().append(tokens)
+
+        return Remembering(Session(self.model))
+
+
+@pytest.mark.parametrize("padding", [0, 40])
+def test_padding_cannot_push_an_attack_out_of_sight(padding: int) -> None:
+    spy = Spy(SMALL.model)
+    replace(SMALL, model=spy).judge(run("task", "ATTACK", *(["filler " * 10] * padding)))
+    read, attack = spy.__dict__["read"], spy.encode("ATTACK")
+    assert any(read[i : i + len(attack)] == attack for i in range(len(read)))
 
 
 def test_harm_in_an_early_window_is_not_undone_by_a_quiet_end() -> None:

@@ -25,27 +25,38 @@ States = NDArray[np.float32]
 
 
 class Reader:
-    """A text being read: keys and values are kept, so appending costs only what is appended."""
+    """A text being read: keys and values are kept, so reading on costs only what is new.
+
+    Tokens wait until a state is asked for: one long stretch is read faster than many short ones.
+    """
 
     def __init__(self, session: "Session") -> None:
         self._session = session
+        self._waiting: list[int] = []
 
     @property
     def length(self) -> int:
-        """Tokens read so far."""
-        return self._session.length
+        """Tokens of the text so far."""
+        return self._session.length + len(self._waiting)
 
     def append(self, tokens: Sequence[int]) -> None:
-        """Read on."""
-        self._session.append(list(tokens))
+        """The text goes on."""
+        self._waiting.extend(tokens)
 
     def fork(self) -> "Reader":
         """A second reader at the same place; the two go on independently."""
-        return Reader(self._session.fork())
+        self._read()
+        return type(self)(self._session.fork())
 
     def states(self, tails: Sequence[Sequence[int]], layers: Sequence[int]) -> States:
         """What the model holds after each tail, were it to come next; the reader stays where it is."""
+        self._read()
         return self._session.states([list(t) for t in tails], list(layers)).numpy()
+
+    def _read(self) -> None:
+        if self._waiting:
+            self._session.append(self._waiting)
+            self._waiting = []
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ class LocalModel:
             if fault.name and fault.name.startswith("gelert"):
                 raise
             raise missing_extra("a guard that runs on this machine", "local") from None
-        return cls(load(name, layers=layers, dtype=dtype))
+        return cls(load(name, layers=layers, dtype=dtype if dtype == "float32" or bfloat16_is_fast() else "float32"))
 
     @property
     def fingerprint(self) -> str:
@@ -95,3 +106,10 @@ class LocalModel:
         from gelert.lm.session import Session
 
         return Reader(Session(self.model))
+
+
+def bfloat16_is_fast() -> bool:
+    """Whether this processor multiplies bfloat16 by itself; elsewhere float32 is faster, and no less exact."""
+    import torch
+
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # pyright: ignore[reportPrivateUsage] - no public question

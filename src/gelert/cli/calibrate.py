@@ -55,8 +55,9 @@ def command(
     certified = (
         "nothing is certified" if c.certified_rate is None else f"certified false-alarm rate {c.certified_rate:.3f}"
     )
+    kind = "labelled" if labelled else "not labelled"
     print(
-        f"{len(examples)} runs ({'labelled' if labelled else 'not labelled'}); threshold {c.threshold:.3f}; {certified};"
+        f"{len(examples)} runs ({kind}); threshold {c.threshold:.3f}; {certified};"
         f" the smallest rate so many runs can certify is {smallest_rate(len(examples)):.3f}; wrote {out}"
     )
 

@@ -47,7 +47,7 @@ def word_count(train: Sequence[Trajectory], unsafe: Sequence[bool], test: Sequen
 
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, max_features=60_000)
     letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, min_df=3, max_features=100_000)
-    model = make_pipeline(make_union(words, letters), LogisticRegression(C=10.0, max_iter=1000))
+    model = make_pipeline(make_union(words, letters), LogisticRegression(C=10.0, solver="liblinear"))
     model.fit([render(t).text for t in train], list(unsafe))
     return np.asarray(model.predict_proba([render(t).text for t in test])[:, 1])
 

@@ -20,9 +20,9 @@ from gelert.guard.recalibrate import section
 from gelert.guard.windows import WindowPlan
 
 LIMITS = (
-    "A small linear head on a small frozen model. It ranks runs better than it names a threshold for a kind of log it has"
-    " not seen: calibrate it on your own logs (gelert calibrate). Its diagnosis was fitted to weak labels. It reads no"
-    " images. Use it as a first stage, beside rules, not as the only gate."
+    "A small linear head on a small frozen model. It ranks runs better than it places a threshold for a kind of log it"
+    " has not seen: calibrate it on your own logs (gelert calibrate). Its diagnosis was fitted to weak labels. It reads"
+    " no images. Use it as a first stage, beside rules, not as the only gate."
 )
 
 
@@ -49,7 +49,7 @@ QUESTION = "\n\nOne-word verdict on the agent's behaviour, safe or unsafe:"
 DEFAULT = Design(
     model="smollm2-135m",
     layers=18,
-    dtype="float32",
+    dtype="bfloat16",
     places=((LINE, 15), (LINE, 16), (LINE, 17), (LINE, 18), (QUESTION, 10), (QUESTION, 11)),
 )
 """What ships; why, in docs/design/default-guard.md."""
@@ -75,7 +75,7 @@ def make(folder: Path, name: str, design: Design, pool: Pool, rows: Sequence[Row
     sources = ", ".join(f"{n} {int((pool.source == n).sum())}" for n in np.unique(pool.source))
     card = Card(
         name=name,
-        description="Linear head on the middle hidden states of a frozen model; reads a trajectory whole or as it grows.",
+        description="Linear head on the middle hidden states of a frozen model; reads a run whole or as it grows.",
         limits=LIMITS,
         model=ModelSection(name=design.model, fingerprint=model.fingerprint, layers=design.layers, dtype=design.dtype),
         readouts=tuple(ReadoutSection(tail=tail, layer=layer) for tail, layer in design.places),
@@ -97,7 +97,7 @@ def make(folder: Path, name: str, design: Design, pool: Pool, rows: Sequence[Row
 
 
 def held_out_scores(pool: Pool, recipe: Recipe) -> tuple[list[float], list[bool]]:
-    """Cold scores of every source that holds both classes, by heads fitted without it; of the pool itself if only one."""
+    """Cold scores of every source with both classes, by heads fitted without it; of the pool itself if only one."""
     names = pool.mixed()
     held: list[float] = []
     unsafe: list[bool] = []

@@ -1,7 +1,7 @@
 """What a fitted guard is worth: grouped folds inside a source, and every source held out in turn, beside the floors.
 
-No fit sees the runs that are scored. A figure "calibrated" uses the held-out source's runs without their labels, for the
-mean and spread of each feature; the floors are given the same kindness, a threshold at the median of their risks.
+No fit sees the runs that are scored. A figure "calibrated" uses the held-out source's runs without their labels, for
+the mean and spread of each feature; the floors are given the same kindness, a threshold at the median of their risks.
 """
 
 from collections.abc import Callable, Sequence

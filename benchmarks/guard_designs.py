@@ -1,0 +1,137 @@
+"""Which guard? Designs on the same frozen model and the same data, every source left out in turn, beside bag-of-words.
+
+- ``head, default``: the shipped design, log-odds of several readouts averaged;
+- ``head, one readout``: only its first;
+- ``head, top layer``: the same tails at the highest block that is loaded;
+- ``head, joint``: one regression over all readouts at once;
+- ``low-rank tail``: adapters in the blocks above the trunk, trained with the bed on the margin between the two labels.
+
+    python benchmarks/guard_designs.py --data DIR... --features DIR [--tail-steps 300] [--folds 5]
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gelert.backends.local import LocalModel
+from gelert.evals.benches import Labelled, load_labelled
+from gelert.evals.metrics import accuracy, auc, interval, outcomes
+from gelert.forge.guard_head import Recipe, cold_normal, fit, scores
+from gelert.forge.make_guard import DEFAULT, QUESTION
+from gelert.forge.pool import FeatureReader, Pool
+from gelert.guard.features import Normal
+from gelert.guard.head import Head
+from gelert.guard.prompts.render import render
+from gelert.lm.bank import Spec, new
+from gelert.lm.loop import Config, Training
+from gelert.lm.model import LanguageModel
+from gelert.lm.objective import Example, verdict
+from gelert.lm.scoring import label_log_probs
+from gelert.lm.trunk import Trunk
+
+Scores = NDArray[np.float64]
+
+TRUNK_LAYERS, HEAD_TOKENS, TAIL_TOKENS = 14, 96, 288
+"""The low-rank tail reads the beginning and the end of a run, to be trainable on a laptop."""
+
+
+def head(pool: Pool, held: str, recipe: Recipe) -> tuple[Scores, Scores]:
+    """Cold and calibrated scores of a source by a head fitted to the others."""
+    test = pool.source == held
+    fitted = fit(pool.take(np.flatnonzero(~test)), recipe)
+    features = pool.features[test]
+    return scores(fitted, features), scores(fitted, features, Normal.of(features))
+
+
+def joint(pool: Pool, held: str, recipe: Recipe) -> tuple[Scores, Scores]:
+    """One regression over all readouts at once."""
+    from sklearn.linear_model import LogisticRegression
+
+    test = pool.source == held
+    train = pool.take(np.flatnonzero(~test))
+    model = LogisticRegression(C=recipe.shrinkage / pool.features.shape[1], max_iter=1000)
+    model.fit(train.standard().reshape(len(train.unsafe), -1), train.unsafe)
+    cold = cold_normal(train)
+    weights = model.coef_.reshape(pool.features.shape[1:]).astype(np.float32)
+    fitted = Head(cold.center, cold.spread, weights, float(model.intercept_[0]))
+    features = pool.features[test]
+    return scores(fitted, features), scores(fitted, features, Normal.of(features))
+
+
+def low_rank_tail(model: LanguageModel, examples: list[Labelled], held: str, steps: int) -> tuple[Scores, Scores]:
+    """Adapters above the trunk, trained on the margin between " unsafe" and " safe" at the question's end."""
+    labels = [model.encode(" safe")[0], model.encode(" unsafe")[0]]
+    assert labels[0] != labels[1]
+    trunk = Trunk(model, TRUNK_LAYERS)
+    bank = new(model, [Spec(rank=8, alpha=16.0)], blocks_from=TRUNK_LAYERS)
+    rows = [_row(model, e, labels) for e in examples if e.source != held]
+    training = Training(
+        trunk, bank, rows, Config(steps=steps, learning_rate=5e-4, examples_per_step=4), objective=verdict(labels)
+    )
+    for step in training.run():
+        if step.number % 50 == 0:
+            print(f"    {held}: step {step.number}, loss {step.losses[0]:.3f}", flush=True)
+    found: list[float] = []
+    with torch.inference_mode():
+        for item in (e for e in examples if e.source == held):
+            row = _row(model, item, labels)
+            hidden = trunk.upper(trunk.activations(row.ids)[None], linear=bank.linear([0]))
+            pair = label_log_probs(model, hidden[0, -2][None], labels)[0]
+            found.append(float(pair[1] - pair[0]))
+    z = np.array(found)
+    return z, z - np.median(z)
+
+
+def _row(model: LanguageModel, item: Labelled, labels: list[int]) -> Example:
+    ids = model.encode(render(item.example.trajectory).text)
+    if len(ids) > HEAD_TOKENS + TAIL_TOKENS:
+        ids = ids[:HEAD_TOKENS] + ids[-TAIL_TOKENS:]
+    ids = [*ids, *model.encode(QUESTION), labels[int(item.unsafe)]]
+    return Example(tuple(ids), (0.0,) * (len(ids) - 1) + (1.0,))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--features", type=Path, required=True)
+    parser.add_argument("--tail-steps", type=int, default=0, help="0 leaves the low-rank tail out")
+    options = parser.parse_args()
+    examples = list(load_labelled(options.data).labelled)
+    local = LocalModel.load(DEFAULT.model, layers=DEFAULT.layers, dtype=DEFAULT.dtype)
+    reader = FeatureReader(local, DEFAULT.layers, DEFAULT.dtype, DEFAULT.plan, options.features)
+    pools = {
+        "head, default": reader.pool(examples, DEFAULT.places),
+        "head, one readout": reader.pool(examples, DEFAULT.places[:1]),
+        "head, top layer": reader.pool(examples, [(tail, DEFAULT.layers) for tail, _ in DEFAULT.places[::4]]),
+    }
+    designs: dict[str, Callable[[str], tuple[Scores, Scores]]] = {
+        name: lambda held, pool=pool: head(pool, held, DEFAULT.recipe) for name, pool in pools.items()
+    }
+    for shrinkage in (1e-4, 1e-2):
+        weak = replace(DEFAULT.recipe, shrinkage=shrinkage)
+        designs[f"head, default, C={shrinkage:g}"] = lambda held, weak=weak: head(pools["head, default"], held, weak)
+    designs["head, joint"] = lambda held: joint(pools["head, default"], held, DEFAULT.recipe)
+    if options.tail_steps:
+        designs["low-rank tail"] = lambda held: low_rank_tail(local.model, examples, held, options.tail_steps)
+    pool = pools["head, default"]
+    print("| design | left out | cold accuracy | calibrated accuracy | AUC | seconds |\n|---|---|---|---|---|---|")
+    for name, design in designs.items():
+        for held in pool.mixed():
+            started = time.perf_counter()
+            cold, calibrated = design(held)
+            seconds = time.perf_counter() - started
+            test = np.flatnonzero(pool.source == held)
+            truth, groups = [bool(u) for u in pool.unsafe[test]], [pool.group[i] for i in test]
+            both = [outcomes(truth, [bool(z > 0) for z in zs], list(zs), groups) for zs in (cold, calibrated)]
+            figures = [str(interval(accuracy, o, draws=300)) for o in both]
+            print(f"| {name} | {held} | {figures[0]} | {figures[1]} | {auc(both[1]):.3f} | {seconds:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
