@@ -4,6 +4,8 @@
 - ``head, one readout``: only its first;
 - ``head, top layer``: the same tails at the highest block that is loaded;
 - ``head, joint``: one regression over all readouts at once;
+- ``head, nested choice``: six readouts chosen anew for each source left out, by how they transfer among the others: what
+  the default's choice of readouts, made on all four sources, is not worth;
 - ``low-rank tail``: adapters in the blocks above the trunk, trained with the bed on the margin between the two labels.
 
     python benchmarks/guard_designs.py --data DIR... --features DIR [--tail-steps 300] [--folds 5]
@@ -59,9 +61,26 @@ def joint(pool: Pool, held: str, recipe: Recipe) -> tuple[Scores, Scores]:
     model.fit(train.standard().reshape(len(train.unsafe), -1), train.unsafe)
     cold = cold_normal(train)
     weights = model.coef_.reshape(pool.features.shape[1:]).astype(np.float32)
-    fitted = Head(cold.center, cold.spread, weights, float(model.intercept_[0]))
+    fitted = Head(cold.center, cold.spread, weights, float(np.asarray(model.intercept_)[0]))
     features = pool.features[test]
     return scores(fitted, features), scores(fitted, features, Normal.of(features))
+
+
+def nested(grid: Pool, held: str, recipe: Recipe) -> tuple[Scores, Scores]:
+    """A head on the readouts of ``grid`` that transfer best among the sources other than ``held``."""
+    rest = grid.take(np.flatnonzero(grid.source != held))
+    worth: list[float] = []
+    for k in range(grid.features.shape[1]):
+        one = replace(rest, features=rest.features[:, k : k + 1])
+        found = [_ranking(one, name, head(one, name, recipe)[1]) for name in one.mixed()]
+        worth.append(float(np.mean(found)))
+    best = np.argsort(worth)[::-1][: len(DEFAULT.places)]
+    return head(replace(grid, features=grid.features[:, best]), held, recipe)
+
+
+def _ranking(pool: Pool, name: str, z: Scores) -> float:
+    truth = [bool(u) for u in pool.unsafe[pool.source == name]]
+    return auc(outcomes(truth, [False] * len(truth), [float(x) for x in z], [str(i) for i in range(len(truth))]))
 
 
 def low_rank_tail(model: LanguageModel, examples: list[Labelled], held: str, steps: int) -> tuple[Scores, Scores]:
@@ -116,6 +135,9 @@ def main() -> None:
     for shrinkage in (1e-4, 1e-2):
         weak = replace(DEFAULT.recipe, shrinkage=shrinkage)
         designs[f"head, default, C={shrinkage:g}"] = lambda held, weak=weak: head(pools["head, default"], held, weak)
+    tails = dict.fromkeys(tail for tail, _ in DEFAULT.places)
+    grid = reader.pool(examples, [(tail, layer) for tail in tails for layer in range(9, DEFAULT.layers + 1)])
+    designs["head, nested choice"] = lambda held: nested(grid, held, DEFAULT.recipe)
     designs["head, joint"] = lambda held: joint(pools["head, default"], held, DEFAULT.recipe)
     if options.tail_steps:
         designs["low-rank tail"] = lambda held: low_rank_tail(local.model, examples, held, options.tail_steps)

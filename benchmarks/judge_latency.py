@@ -68,12 +68,12 @@ def incremental(guard: HeadGuard, tokens: int, salt: int) -> float:
     call = Step(Role.AGENT, calls=(ToolCall("shell", '{"cmd": "check again"}'),))
     result = Step(Role.TOOL, words(STEP_TOKENS, salt + 1))
 
-    def step() -> object:
+    def go_on() -> object:
         session.append(call)
         session.append(result)
         return session.verdict()
 
-    return timed(step)
+    return timed(go_on)
 
 
 @torch.inference_mode()
