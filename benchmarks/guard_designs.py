@@ -4,8 +4,8 @@
 - ``head, one readout``: only its first;
 - ``head, top layer``: the same tails at the highest block that is loaded;
 - ``head, joint``: one regression over all readouts at once;
-- ``head, nested choice``: six readouts chosen anew for each source left out, by how they transfer among the others: what
-  the default's choice of readouts, made on all four sources, is not worth;
+- ``head, nested choice``: six readouts chosen anew for each source left out, by how they transfer among the others: an
+  honest lower bound, since the default's readouts were chosen on all four sources;
 - ``low-rank tail``: adapters in the blocks above the trunk, trained with the bed on the margin between the two labels.
 
     python benchmarks/guard_designs.py --data DIR... --features DIR [--tail-steps 300] [--folds 5]

@@ -9,8 +9,14 @@ import click
 from gelert.evals.compare import compare
 from gelert.evals.run import saved
 
+EPILOG = """\b
+Examples:
+  gelert eval --data logs/ --out ours.jsonl && gelert eval --guard other/ --data logs/ --out theirs.jsonl
+  gelert compare ours.jsonl theirs.jsonl
+"""
 
-@click.command()
+
+@click.command(epilog=EPILOG)
 @click.argument("first", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("second", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--draws", default=1000, show_default=True, help="Bootstrap draws.")

@@ -7,8 +7,8 @@ from gelert.core.trajectory import Provenance, Role, Step, ToolCall, json_text
 from gelert.guard.formats.messages import message_steps, named, tool_specs
 from gelert.guard.formats.parts import text_of
 from gelert.guard.formats.run import Malformed, Run
-from gelert.guard.formats.spans import Span, decoded, spans_of
-from gelert.guard.formats.untrusted import as_list, as_object, came, first, text_at
+from gelert.guard.formats.spans import Span, spans_of
+from gelert.guard.formats.untrusted import as_list, as_object, came, first, json_value, text_at
 
 
 def detect(value: object) -> int:
@@ -44,7 +44,7 @@ def _conversation(name: str, spans: list[Span]) -> Run:
     steps = named(_filled(steps, [span for span in spans if span.operation == "execute_tool"]))
     agent = next((text_at(s.attributes, "gen_ai.agent.name", "gen_ai.request.model") for s in spans), "")
     tools = next((found for s in reversed(own) if (found := s.attributes.get("gen_ai.tool.definitions"))), None)
-    return Run(steps, tool_specs(decoded(tools)), name, agent)
+    return Run(steps, tool_specs(json_value(tools)), name, agent)
 
 
 def _history(chats: list[Span]) -> list[Step]:
@@ -55,7 +55,7 @@ def _history(chats: list[Span]) -> list[Step]:
     if len(last.messages("gen_ai.input.messages")) <= 1 and len(chats) > 1:
         known = {step.text for step in told}
         before = [x for span in chats[:-1] for x in _messages(span) if x.role != Role.SYSTEM and x.text not in known]
-    system = text_of(_flat(decoded(last.attributes.get("gen_ai.system_instructions"))))
+    system = text_of(_flat(json_value(last.attributes.get("gen_ai.system_instructions"))))
     where = Provenance(f"{last.pointer}/attributes", "gen_ai.system_instructions")
     return [*([Step(Role.SYSTEM, system, provenance=where)] if system else []), *before, *told]
 

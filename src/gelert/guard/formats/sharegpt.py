@@ -1,13 +1,22 @@
 """ShareGPT training records: ``conversations`` of ``from`` and ``value``; calls are JSON text."""
 
-import json
-
 from gelert.core.trajectory import Provenance, Role, Step, ToolCall
 from gelert.guard.formats.fences import user_steps
 from gelert.guard.formats.labels import gold_of
 from gelert.guard.formats.messages import call_of, named, role_of, tool_specs
 from gelert.guard.formats.run import Malformed, Run
-from gelert.guard.formats.untrusted import Object, as_list, as_object, as_text, came, first, objects, sampled, text_at
+from gelert.guard.formats.untrusted import (
+    Object,
+    as_list,
+    as_object,
+    as_text,
+    came,
+    first,
+    json_value,
+    objects,
+    sampled,
+    text_at,
+)
 
 
 def detect(value: object) -> int:
@@ -27,7 +36,7 @@ def read(value: object) -> list[Run]:
         steps.append(Step(Role.SYSTEM, system, provenance=Provenance("/system", "system")))
     for number, turn in enumerate(as_list(turns)):
         steps += _turn(as_object(turn), f"/conversations/{number}")
-    return [Run(named(steps), tool_specs(_decoded(record.get("tools"))), text_at(record, "id"), gold=gold_of(record))]
+    return [Run(named(steps), tool_specs(json_value(record.get("tools"))), text_at(record, "id"), gold=gold_of(record))]
 
 
 def _turn(turn: Object, pointer: str) -> list[Step]:
@@ -42,16 +51,7 @@ def _turn(turn: Object, pointer: str) -> list[Step]:
 
 
 def _calls(text: str) -> tuple[ToolCall, ...]:
-    decoded = _decoded(text)
+    decoded = json_value(text)
     listed = objects(decoded) if isinstance(decoded, list) else objects([decoded])
     whole = listed and len(listed) == (len(as_list(decoded)) or 1) and all(first(c, "name", "function") for c in listed)
     return tuple(call_of(call) for call in listed) if whole else (ToolCall("", text),)
-
-
-def _decoded(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value

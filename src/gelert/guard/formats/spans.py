@@ -1,9 +1,8 @@
 """Spans out of an OTLP JSON export or a flat list, their attributes as plain JSON."""
 
-import json
 from dataclasses import dataclass
 
-from gelert.guard.formats.untrusted import Object, as_list, as_object, first, objects, text_at
+from gelert.guard.formats.untrusted import Object, as_list, as_object, first, json_value, objects, text_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +28,7 @@ class Span:
 
     def messages(self, key: str) -> list[object]:
         """The messages under an attribute, which may be JSON text."""
-        return as_list(decoded(self.attributes.get(key)))
-
-
-def decoded(value: object) -> object:
-    """What JSON text holds; any other value as it is."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
+        return as_list(json_value(self.attributes.get(key)))
 
 
 def spans_of(value: object, root: str = "") -> list[Span]:

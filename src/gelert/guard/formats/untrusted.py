@@ -1,5 +1,6 @@
 """Typed looks at JSON that a stranger wrote: each gives one type, and what has another type stays visible."""
 
+import json
 from typing import cast
 
 from gelert.core.trajectory import json_text
@@ -21,6 +22,16 @@ def as_list(value: object) -> list[object]:
 def as_text(value: object) -> str:
     """The text itself; nothing for null; the JSON of whatever else stands where a text should."""
     return "" if value is None else json_text(value)
+
+
+def json_value(value: object) -> object:
+    """What JSON text holds; any other value as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def first(record: Object, *keys: str) -> object:
