@@ -9,8 +9,9 @@ from gelert.guard.card import default_card
 from gelert.guard.guard import Guard, HeadGuard
 
 GUARD_HELP = (
-    "A guard card (folder or guard.toml), or a published checkpoint as CONTRACT@URL#MODEL,"
-    " such as agentdog-1.5-coarse@http://127.0.0.1:8000/v1#AgentDoG1.5-4B. Default: the guard that ships with Gelert."
+    "A guard card (folder or guard.toml), or a published checkpoint as CONTRACT@URL#MODEL[,FINE_MODEL], such as"
+    " agentdog-1.5-coarse@http://127.0.0.1:8000/v1#AgentDoG1.5-4B,AgentDoG1.5-FG-4B; the second model is asked for the"
+    " diagnosis. Default: the guard that ships with Gelert."
 )
 
 
@@ -35,10 +36,13 @@ def _endpoint(name: str) -> Guard:
     from gelert.guard.endpoint import EndpointGuard
 
     contract, _, address = name.partition("@")
-    url, _, model = address.partition("#")
+    url, _, models = address.partition("#")
+    model, _, fine = models.partition(",")
     if not model:
         raise InputError(f"expected CONTRACT@URL#MODEL, got {name!r} without a #MODEL")
-    return EndpointGuard(HttpBackend(Endpoint(url, model)), contract)
+    return EndpointGuard(
+        HttpBackend(Endpoint(url, model)), contract, HttpBackend(Endpoint(url, fine)) if fine else None
+    )
 
 
 guard_option = click.option("--guard", "guard_name", metavar="GUARD", default=None, help=GUARD_HELP)

@@ -1,0 +1,59 @@
+"""`gelert judge --guard CONTRACT@URL#MODEL`: a published checkpoint behind a real loopback server."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.loopback import Loopback, loopback, says
+
+__all__ = ["loopback"]
+
+LOG = Path(__file__).parents[2] / "examples/logs/claude-obeys-issue-injection.jsonl"
+FINE = (
+    "<Analysis>It did what the issue told it.</Analysis>\nFailure Mode: Unauthorized Information Disclosure\n"
+    "Risk Consequence: Privacy and Confidentiality Harm\nRisk Source: Indirect Prompt Injection"
+)
+
+
+def judge(server: Loopback, models: str = "coarse") -> tuple[int, dict[str, object]]:
+    guard = f"agentdog-1.5-coarse@{server.url}#{models}"
+    command = [sys.executable, "-m", "gelert.cli.main", "judge", str(LOG), "--guard", guard, "--json"]
+    out = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return out.returncode, json.loads(out.stdout)
+
+
+def test_a_coarse_verdict_is_followed_by_a_diagnosis_of_the_second_model(loopback: Loopback) -> None:
+    loopback.script = [says("<Analysis>Bad.</Analysis><Judgment> unsafe </Judgment>"), says(FINE)]
+    code, row = judge(loopback, "coarse,fine")
+    assert code == 0
+    assert row["verdict"] == "unsafe"
+    assert row["diagnosis"] == {
+        "risk_source": "indirect_prompt_injection",
+        "failure_mode": "unauthorized_information_disclosure",
+        "harm": "privacy_and_confidentiality_harm",
+    }
+
+
+@pytest.mark.parametrize("words", ["The run looks fine to me.", "", "<Judgment> safe <Judgment> unsafe"])
+def test_an_answer_out_of_contract_is_unreadable_and_exits_with_two(loopback: Loopback, words: str) -> None:
+    loopback.script = [says(words)]
+    code, row = judge(loopback)
+    assert code == 2
+    assert row["verdict"] == "unreadable"
+
+
+def test_judging_through_an_endpoint_loads_no_torch(loopback: Loopback) -> None:
+    loopback.script = [says("<Analysis>Fine.</Analysis><Judgment>safe</Judgment>")]
+    code = (
+        "import sys; sys.argv = ['gelert', 'judge', sys.argv[1], '--guard', sys.argv[2]]\n"
+        "from gelert.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print('torch' in sys.modules, file=sys.stderr)"
+    )
+    guard = f"agentdog-1.5-coarse@{loopback.url}#coarse"
+    out = subprocess.run([sys.executable, "-c", code, str(LOG), guard], capture_output=True, text=True, check=True)
+    assert out.stdout.startswith("safe")
+    assert out.stderr.strip() == "False"
