@@ -13,7 +13,7 @@ from gelert.evals.benches import Labelled
 from gelert.forge.guard_head import FEWEST_OF_A_LEAF, Recipe, fit, fit_axes, frequent, scores
 from gelert.forge.make_guard import held_out_scores
 from gelert.forge.pool import Pool
-from gelert.forge.validate import markdown, mean_difference, table
+from gelert.forge.validate import axes, axes_markdown, margins, markdown, table
 from gelert.forge.weak_labels import weak_diagnosis
 from gelert.guard.features import Normal
 
@@ -114,8 +114,20 @@ def test_the_table_holds_both_splits_the_guard_and_every_floor() -> None:
         "guard", "guard, calibrated", "always unsafe", "turn count", "turn count, calibrated", "word count",
         "word count, calibrated",
     }  # fmt: skip
-    assert mean_difference(rows, "left out", "guard, calibrated", "word count", lambda r: r.accuracy.value) > 0.2
+    told = margins(rows)
+    assert len(told) == 4
+    mean = float(told[2].split("mean ")[1].split(",")[0])
+    assert told[2].startswith("left out: guard, calibrated minus word count: mean")
+    assert mean > 0.2
     assert markdown(rows).count("\n") == len(rows) + 1
+
+
+def test_axes_are_scored_on_runs_the_fit_did_not_see_and_beside_the_commonest_leaf() -> None:
+    rows = axes(pool(), WEAK, folds=3)
+    harm = next(r for r in rows if r.axis is Axis.HARM)
+    assert (harm.runs, harm.leaves) == (180, 2)
+    assert harm.accuracy > 0.9 > harm.commonest == 0.5
+    assert axes_markdown(rows).count("\n") == len(Axis) + 1
 
 
 def test_weak_labels_come_from_the_annotators_words_and_for_unsafe_runs_only() -> None:

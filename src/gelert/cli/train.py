@@ -11,9 +11,10 @@ import click
 from gelert.core.errors import InputError
 from gelert.evals.baselines import require
 from gelert.evals.benches import Labelled, load_labelled
-from gelert.forge.make_guard import DEFAULT, Design, make, read_pool
+from gelert.forge.make_guard import DEFAULT, Design, Figures, make, read_pool
 from gelert.forge.pool import Pool
-from gelert.forge.validate import markdown, table
+from gelert.forge.twins import twins
+from gelert.forge.validate import axes, axes_markdown, margins, markdown, table
 
 EPILOG = """\b
 Examples:
@@ -36,6 +37,9 @@ def command() -> None:
     help="A labelled file or folder; may be given more than once. Each folder is a source.",
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the new card.")
+@click.option(
+    "--twins", "copies", default=8, show_default=True, help="Variants of each synthesised pair to add; 0 adds none."
+)
 @click.option("--name", default="own", show_default=True, help="The guard's name.")
 @click.option("--model", default=DEFAULT.model, show_default=True, help="Base model.")
 @click.option("--shrinkage", default=DEFAULT.recipe.shrinkage, show_default=True, help="C of the logistic regressions.")
@@ -49,6 +53,7 @@ def command() -> None:
 def guard(
     data: tuple[Path, ...],
     out: Path | None,
+    copies: int,
     name: str,
     model: str,
     shrinkage: float,
@@ -69,12 +74,17 @@ def guard(
     for refusal in loaded.refused:
         print(f"refused  {refusal}", file=sys.stderr)
     design = Design.of(model, shrinkage)
-    pool = _read(design, loaded.labelled, features)
-    rows = table(loaded.labelled, pool, design.recipe, seed=seed) if validate or validate_only else []
-    if rows:
-        print(json.dumps([asdict(r) for r in rows], indent=2) if as_json else markdown(rows))
+    examples = [*loaded.labelled, *twins(copies, seed)]
+    pool = _read(design, examples, features)
+    measure = validate or validate_only
+    rows = table(examples, pool, design.recipe, seed=seed) if measure else []
+    named = axes(pool, design.recipe, seed=seed) if measure else []
+    if measure and as_json:
+        print(json.dumps({"verdict": [asdict(r) for r in rows], "axes": [asdict(r) for r in named]}, indent=2))
+    elif measure:
+        print("\n\n".join([markdown(rows), "\n".join(margins(rows)), axes_markdown(named)]))
     if out and not validate_only:
-        make(out, name, design, pool, rows, seed=seed)
+        make(out, name, design, pool, Figures(tuple(rows), tuple(named)), seed=seed)
         print(f"wrote {out}", file=sys.stderr)
 
 

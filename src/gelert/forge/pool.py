@@ -70,7 +70,7 @@ class Pool:
 class FeatureReader:
     """Reads runs with a frozen model; what was read is kept under ``folder`` and not read again.
 
-    For each tail the states after all blocks are kept, so that another choice of layers costs nothing.
+    For each tail the states after all blocks that are run are kept, so that another choice among them costs nothing.
     """
 
     model: LocalModel
@@ -109,7 +109,7 @@ class FeatureReader:
             return self._read(trajectory, tails)
         content = records.digest(asdict(trajectory))
         paths = {tail: self.folder / f"{content}-{self._key(tail)}.npy" for tail in tails}
-        if missing := [tail for tail in tails if not paths[tail].exists()]:
+        if missing := [tail for tail in tails if not self._kept(paths[tail])]:
             self.folder.mkdir(parents=True, exist_ok=True)
             for tail, found in self._read(trajectory, missing).items():
                 partial = paths[tail].with_suffix(f".{os.getpid()}.partial")
@@ -118,12 +118,14 @@ class FeatureReader:
                 partial.replace(paths[tail])
         return {tail: np.load(paths[tail], allow_pickle=False) for tail in tails}
 
+    def _kept(self, path: Path) -> bool:
+        """Whether the states after all blocks that are needed are there."""
+        return path.exists() and len(np.load(path, mmap_mode="r", allow_pickle=False)) >= self.layers
+
     def _read(self, trajectory: Trajectory, tails: Sequence[str]) -> dict[str, Floats]:
         every = [(tail, layer) for tail in tails for layer in range(1, self.layers + 1)]
         flat = read_whole(self.model, trajectory, Readouts.build(every, self.model), self.plan)[-1]
         return dict(zip(tails, flat.reshape(len(tails), self.layers, -1), strict=True))
 
     def _key(self, tail: str) -> str:
-        return records.digest([self.model.fingerprint, self.dtype, self.layers, tail, asdict(self.plan), RENDERING])[
-            :16
-        ]
+        return records.digest([self.model.fingerprint, self.dtype, tail, asdict(self.plan), RENDERING])[:16]

@@ -4,21 +4,25 @@ No fit sees the runs that are scored. A figure "calibrated" uses the held-out so
 the mean and spread of each feature; the floors are given the same kindness, a threshold at the median of their risks.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gelert.core.taxonomy import Axis, Diagnosis
 from gelert.core.trajectory import Trajectory
 from gelert.evals.baselines import BASELINES
 from gelert.evals.benches import Labelled, group_folds
-from gelert.evals.metrics import Interval, accuracy, auc, interval, outcomes
-from gelert.forge.guard_head import Recipe, fit, scores
+from gelert.evals.metrics import Interval, accuracy, auc, interval, macro_f1, outcomes
+from gelert.forge.guard_head import Recipe, fit, fit_axes, scores
 from gelert.forge.pool import Pool
 from gelert.guard.features import Normal
 
 Risks = NDArray[np.float64]
+
+KINDS = ("", " (all sources)")
+"""What a floor is fitted to inside a source: that source alone, or all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +57,37 @@ def in_source(
     inside = np.flatnonzero(pool.source == name)
     outside = np.flatnonzero(pool.source != name)
     guard = np.zeros(len(inside))
-    floors = {f"{floor}{kind}": np.zeros(len(inside)) for floor in BASELINES for kind in ("", " (all sources)")}
+    floors = {f"{floor}{kind}": np.zeros(len(inside)) for floor in BASELINES for kind in KINDS}
+    tasks: list[tuple[str, list[int], NDArray[np.intp]]] = []
     for test in group_folds([pool.group[i] for i in inside], folds, seed):
         held = set(test)
         own = np.array([inside[k] for k in range(len(inside)) if k not in held], dtype=np.intp)
         every = np.concatenate([own, outside])
         head = fit(pool.take(every), recipe)
-        normal = Normal.of(pool.features[own])
-        guard[test] = sigmoids(scores(head, pool.features[inside[test]], normal))
-        for floor, baseline in BASELINES.items():
-            for kind, train in (("", own), (" (all sources)", every)):
-                risks = baseline(_runs(examples, train), _labels(pool, train), _runs(examples, inside[test]))
-                floors[f"{floor}{kind}"][test] = risks
+        guard[test] = sigmoids(scores(head, pool.features[inside[test]], Normal.of(pool.features[own])))
+        tasks += [(f"{floor}{kind}", test, own if kind == "" else every) for floor in BASELINES for kind in KINDS]
+    for (floor, test, _), risks in zip(tasks, _fitted(tasks, examples, pool, inside), strict=True):
+        floors[floor][test] = risks
     judges = {"guard": guard, **_better(floors, pool, inside)}
     return [_row(name, "in-source", judge, pool, inside, risks, 0.5) for judge, risks in judges.items()]
+
+
+def _fitted(
+    tasks: Sequence[tuple[str, list[int], NDArray[np.intp]]],
+    examples: Sequence[Labelled],
+    pool: Pool,
+    inside: NDArray[np.intp],
+) -> list[Risks]:
+    """The floors' risks, fitted side by side: they take longer than the guard does."""
+    from joblib import Parallel, delayed
+
+    work = (
+        delayed(BASELINES[floor.removesuffix(KINDS[1])])(
+            _runs(examples, train), _labels(pool, train), _runs(examples, inside[test])
+        )
+        for floor, test, train in tasks
+    )
+    return [np.asarray(risks, dtype=np.float64) for risks in Parallel(n_jobs=-1)(work)]
 
 
 def left_out(name: str, examples: Sequence[Labelled], pool: Pool, recipe: Recipe) -> list[Row]:
@@ -88,16 +109,62 @@ def left_out(name: str, examples: Sequence[Labelled], pool: Pool, recipe: Recipe
     return rows
 
 
+@dataclass(frozen=True, slots=True)
+class AxisRow:
+    """How well one axis is named, over unsafe runs with a (weak) label there, in grouped folds."""
+
+    axis: Axis
+    runs: int
+    leaves: int
+    accuracy: float
+    macro_f1: float
+    commonest: float
+    """Accuracy of always naming the commonest leaf."""
+
+
+def axes(pool: Pool, recipe: Recipe, *, folds: int = 5, seed: int = 0) -> list[AxisRow]:
+    """Diagnosis in grouped folds over all sources, each run in units of its own source."""
+    said: list[Diagnosis] = [Diagnosis()] * len(pool.unsafe)
+    standard = pool.standard()
+    for test in group_folds(pool.group, folds, seed):
+        held = set(test)
+        train = pool.take([i for i in range(len(pool.unsafe)) if i not in held])
+        head = fit_axes(fit(train, recipe), train, recipe)
+        unit = replace(head, center=np.zeros_like(head.center), spread=np.ones_like(head.spread))
+        for i in test:
+            said[i] = unit.diagnosis(standard[i])
+    rows: list[AxisRow] = []
+    for axis in Axis:
+        pairs = [(g, d.on(axis)) for g, d in zip((d.on(axis) for d in pool.diagnosis), said, strict=True) if g]
+        truth = [g for g, _ in pairs]
+        right = sum(g == s for g, s in pairs) / max(len(pairs), 1)
+        most = max((truth.count(g) for g in set(truth)), default=0) / max(len(pairs), 1)
+        f1 = macro_f1(truth, [s for _, s in pairs])
+        rows.append(AxisRow(axis, len(pairs), len(set(truth)), right, f1, most))
+    return rows
+
+
 def sigmoids(scores: NDArray[np.float64]) -> Risks:
     """Probabilities of log-odds."""
     return 1 / (1 + np.exp(-np.clip(scores, -60, 60)))
 
 
-def mean_difference(rows: Sequence[Row], split: str, judge: str, floor: str, figure: Callable[[Row], float]) -> float:
-    """The mean over sources of judge minus floor."""
-    by_source = {(r.source, r.judge): figure(r) for r in rows if r.split == split}
-    sources = sorted({r.source for r in rows if r.split == split})
-    return float(np.mean([by_source[s, judge] - by_source[s, floor] for s in sources]))
+def margins(rows: Sequence[Row]) -> list[str]:
+    """Guard minus the word-count floor, in accuracy: the mean over sources and the worst source, for each comparison."""
+    told: list[str] = []
+    for split, judge, floor in (
+        ("in-source", "guard", "word count"),
+        ("left out", "guard", "word count"),
+        ("left out", "guard, calibrated", "word count"),
+        ("left out", "guard, calibrated", "word count, calibrated"),
+    ):
+        by = {(r.source, r.judge): r.accuracy.value for r in rows if r.split == split}
+        found = {s: by[s, judge] - by[s, floor] for s, j in by if j == judge}
+        if found:
+            worst = min(found, key=lambda s: found[s])
+            mean = sum(found.values()) / len(found)
+            told.append(f"{split}: {judge} minus {floor}: mean {mean:+.3f}, worst {found[worst]:+.3f} ({worst})")
+    return told
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -106,12 +173,22 @@ def markdown(rows: Sequence[Row]) -> str:
     return head + "\n".join(f"| {r.source} | {r.split} | {r.judge} | {r.runs} | {r.accuracy} | {r.auc} |" for r in rows)
 
 
+def axes_markdown(rows: Sequence[AxisRow]) -> str:
+    """The axes for people."""
+    head = "| axis | runs | leaves | accuracy | macro-F1 | commonest leaf |\n|---|---|---|---|---|---|\n"
+    return head + "\n".join(
+        f"| {r.axis.value} | {r.runs} | {r.leaves} | {r.accuracy:.3f} | {r.macro_f1:.3f} | {r.commonest:.3f} |"
+        for r in rows
+    )
+
+
 def _better(floors: dict[str, Risks], pool: Pool, inside: NDArray[np.intp]) -> dict[str, Risks]:
     """Of each floor's two fits the more accurate one: a floor is not to be made low."""
     chosen: dict[str, Risks] = {}
     for floor in BASELINES:
-        kinds = (floor, f"{floor} (all sources)")
-        best = max(kinds, key=lambda k: ((floors[k] >= 0.5) == pool.unsafe[inside]).mean())
+        best = max(
+            (f"{floor}{kind}" for kind in KINDS), key=lambda k: ((floors[k] >= 0.5) == pool.unsafe[inside]).mean()
+        )
         chosen[floor] = floors[best]
     return chosen
 
