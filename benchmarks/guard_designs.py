@@ -8,7 +8,7 @@
   honest lower bound, since the default's readouts were chosen on all four sources;
 - ``low-rank tail``: adapters in the blocks above the trunk, trained with the bed on the margin between the two labels.
 
-    python benchmarks/guard_designs.py --data DIR... --features DIR [--tail-steps 300] [--folds 5]
+    python benchmarks/guard_designs.py --data DIR... --features DIR [--only NAME] [--tail-steps N]
 """
 
 import argparse
@@ -27,6 +27,7 @@ from gelert.evals.metrics import accuracy, auc, interval, outcomes
 from gelert.forge.guard_head import Recipe, cold_normal, fit, scores
 from gelert.forge.make_guard import DEFAULT, QUESTION
 from gelert.forge.pool import FeatureReader, Pool
+from gelert.forge.twins import twins
 from gelert.guard.features import Normal
 from gelert.guard.head import Head
 from gelert.guard.prompts.render import render
@@ -39,8 +40,8 @@ from gelert.lm.trunk import Trunk
 
 Scores = NDArray[np.float64]
 
-TRUNK_LAYERS, HEAD_TOKENS, TAIL_TOKENS = 14, 96, 288
-"""The low-rank tail reads the beginning and the end of a run, to be trainable on a laptop."""
+TRUNK_LAYERS, HEAD_TOKENS, TAIL_TOKENS = 10, 64, 192
+"""The low-rank tail has adapters in blocks 11 to 14, and reads a run's beginning and end, to be trainable here."""
 
 
 def head(pool: Pool, held: str, recipe: Recipe) -> tuple[Scores, Scores]:
@@ -120,14 +121,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--tail-steps", type=int, default=0, help="0 leaves the low-rank tail out")
+    parser.add_argument("--only", default="", help="only designs whose name holds this")
+    parser.add_argument("--left-out", nargs="+", help="only these sources; default all that hold both classes")
+    parser.add_argument("--twins", type=int, default=8, help="variants of each synthesised pair among the runs")
     options = parser.parse_args()
-    examples = list(load_labelled(options.data).labelled)
+    examples = [*load_labelled(options.data).labelled, *twins(options.twins)]
     local = LocalModel.load(DEFAULT.model, layers=DEFAULT.layers, dtype=DEFAULT.dtype)
     reader = FeatureReader(local, DEFAULT.layers, DEFAULT.dtype, DEFAULT.plan, options.features)
     pools = {
         "head, default": reader.pool(examples, DEFAULT.places),
         "head, one readout": reader.pool(examples, DEFAULT.places[:1]),
-        "head, top layer": reader.pool(examples, [(tail, DEFAULT.layers) for tail, _ in DEFAULT.places[::4]]),
+        "head, top layer": reader.pool(examples, [(tail, DEFAULT.layers) for tail, _ in DEFAULT.places[3:5]]),
     }
     designs: dict[str, Callable[[str], tuple[Scores, Scores]]] = {
         name: lambda held, pool=pool: head(pool, held, DEFAULT.recipe) for name, pool in pools.items()
@@ -136,15 +140,15 @@ def main() -> None:
         weak = replace(DEFAULT.recipe, shrinkage=shrinkage)
         designs[f"head, default, C={shrinkage:g}"] = lambda held, weak=weak: head(pools["head, default"], held, weak)
     tails = dict.fromkeys(tail for tail, _ in DEFAULT.places)
-    grid = reader.pool(examples, [(tail, layer) for tail in tails for layer in range(9, DEFAULT.layers + 1)])
+    grid = reader.pool(examples, [(tail, layer) for tail in tails for layer in range(6, DEFAULT.layers + 1)])
     designs["head, nested choice"] = lambda held: nested(grid, held, DEFAULT.recipe)
     designs["head, joint"] = lambda held: joint(pools["head, default"], held, DEFAULT.recipe)
     if options.tail_steps:
         designs["low-rank tail"] = lambda held: low_rank_tail(local.model, examples, held, options.tail_steps)
     pool = pools["head, default"]
     print("| design | left out | cold accuracy | calibrated accuracy | AUC | seconds |\n|---|---|---|---|---|---|")
-    for name, design in designs.items():
-        for held in pool.mixed():
+    for name, design in ((n, d) for n, d in designs.items() if options.only in n):
+        for held in options.left_out or pool.mixed():
             started = time.perf_counter()
             cold, calibrated = design(held)
             seconds = time.perf_counter() - started

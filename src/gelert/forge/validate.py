@@ -150,7 +150,7 @@ def sigmoids(scores: NDArray[np.float64]) -> Risks:
 
 
 def margins(rows: Sequence[Row]) -> list[str]:
-    """Guard minus the word-count floor, in accuracy: the mean over sources and the worst source, for each comparison."""
+    """Guard minus the word-count floor in accuracy: the mean over sources and the worst one, for each comparison."""
     told: list[str] = []
     for split, judge, floor in (
         ("in-source", "guard", "word count"),
