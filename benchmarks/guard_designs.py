@@ -2,7 +2,7 @@
 
 - ``head, default``: the shipped design, log-odds of several readouts averaged;
 - ``head, one readout``: only its first;
-- ``head, two readouts``: the line break at the highest block that is loaded, and the question at the lowest read;
+- ``head, top layer``: the same tails at the highest block that is loaded;
 - ``head, joint``: one regression over all readouts at once;
 - ``head, nested choice``: six readouts chosen anew for each source left out, by how they transfer among the others: an
   honest lower bound, since the default's readouts were chosen on all four sources;
@@ -131,7 +131,7 @@ def main() -> None:
     pools = {
         "head, default": reader.pool(examples, DEFAULT.places),
         "head, one readout": reader.pool(examples, DEFAULT.places[:1]),
-        "head, two readouts": reader.pool(examples, [(tail, DEFAULT.layers) for tail, _ in DEFAULT.places[3:5]]),
+        "head, top layer": reader.pool(examples, [(tail, DEFAULT.layers) for tail, _ in DEFAULT.places[3:5]]),
     }
     designs: dict[str, Callable[[str], tuple[Scores, Scores]]] = {
         name: lambda held, pool=pool: head(pool, held, DEFAULT.recipe) for name, pool in pools.items()
