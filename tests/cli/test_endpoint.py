@@ -45,6 +45,16 @@ def test_an_answer_out_of_contract_is_unreadable_and_exits_with_two(loopback: Lo
     assert row["verdict"] == "unreadable"
 
 
+def test_recorded_answers_are_replayed_and_their_end_is_unreadable(tmp_path: Path) -> None:
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text(json.dumps({"text": "<Analysis>Bad.</Analysis><Judgment>unsafe</Judgment>"}))
+    guard = f"agentdog-1.5-coarse@recorded:{answers}"
+    command = [sys.executable, "-m", "gelert.cli.main", "judge", str(LOG), str(LOG), "--guard", guard, "--json"]
+    out = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert [json.loads(line)["verdict"] for line in out.stdout.splitlines()] == ["unsafe", "unreadable"]
+    assert out.returncode == 2
+
+
 def test_judging_through_an_endpoint_loads_no_torch(loopback: Loopback) -> None:
     loopback.script = [says("<Analysis>Fine.</Analysis><Judgment>safe</Judgment>")]
     code = (

@@ -11,7 +11,7 @@ from gelert.guard.guard import Guard, HeadGuard
 GUARD_HELP = (
     "A guard card (folder or guard.toml), or a published checkpoint as CONTRACT@URL#MODEL[,FINE_MODEL], such as"
     " agentdog-1.5-coarse@http://127.0.0.1:8000/v1#AgentDoG1.5-4B,AgentDoG1.5-FG-4B; the second model is asked for the"
-    " diagnosis. Default: the guard that ships with Gelert."
+    " diagnosis; CONTRACT@recorded:FILE replays answers. Default: the guard that ships with Gelert."
 )
 
 
@@ -36,6 +36,8 @@ def _endpoint(name: str) -> Guard:
     from gelert.guard.endpoint import EndpointGuard
 
     contract, _, address = name.partition("@")
+    if address.startswith("recorded:"):
+        return _recorded(contract, Path(address.removeprefix("recorded:")))
     url, _, models = address.partition("#")
     model, _, fine = models.partition(",")
     if not model:
@@ -43,6 +45,13 @@ def _endpoint(name: str) -> Guard:
     return EndpointGuard(
         HttpBackend(Endpoint(url, model)), contract, HttpBackend(Endpoint(url, fine)) if fine else None
     )
+
+
+def _recorded(contract: str, path: Path) -> Guard:
+    from gelert.backends.scripted import ScriptedBackend
+    from gelert.guard.endpoint import EndpointGuard
+
+    return EndpointGuard(ScriptedBackend.read(path), contract)
 
 
 guard_option = click.option("--guard", "guard_name", metavar="GUARD", default=None, help=GUARD_HELP)

@@ -4,7 +4,6 @@ from dataclasses import asdict
 
 from gelert.core.example import Example
 from gelert.core.taxonomy import Axis, Diagnosis, Taxonomy
-from gelert.core.trajectory import Role, Step
 from gelert.core.verdict import Safe, Unreadable, Unsafe, Verdict
 
 
@@ -60,14 +59,6 @@ def as_json(example: Example, verdict: Verdict, guard: str) -> dict[str, object]
             steps = [asdict(e) | {"pointer": example.trajectory.steps[e.step].provenance.pointer} for e in evidence]
             unsafe = {"verdict": "unsafe", "risk": risk, "reading": asdict(reading), "evidence": steps}
             return row | unsafe | {"diagnosis": asdict(diagnosis), "rationale": rationale}
-
-
-def gist(step: Step, width: int = 72) -> str:
-    """The beginning of a step, on one line, for lists of evidence."""
-    words = step.text or (f"{step.calls[0].name} {step.calls[0].arguments}" if step.calls else step.thought)
-    flat = " ".join(words.split())
-    who = step.tool_name or "tool" if step.role is Role.TOOL else step.role.value
-    return f"{who}: {flat[: width - 1]}…" if len(flat) > width else f"{who}: {flat}"
 
 
 def _partly(steps: int, elided: int) -> str:

@@ -65,16 +65,6 @@ class Diagnosis:
                 return self.harm
 
 
-@dataclass(frozen=True, slots=True)
-class RiskTuple:
-    """A fully specified diagnosis in one setting: the coordinate that the data engine samples."""
-
-    risk_source: str
-    failure_mode: str
-    harm: str
-    setting: Setting = Setting.GENERAL
-
-
 def fold(text: str) -> str:
     """A spelling with case, punctuation and spacing removed, for matching names and aliases."""
     return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
