@@ -1,6 +1,8 @@
 """What a machine can check of the house: the README's commands exist, every package says what it is for, no leaks."""
 
 import ast
+import doctest
+import importlib
 import re
 import subprocess
 import sys
@@ -66,3 +68,11 @@ def test_the_readmes_python_runs_on_a_recorded_log(tmp_path: Path, real_model: s
     for block in blocks:
         out = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert out.returncode == 0, out.stderr
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if ">>> " in p.read_text()], ids=lambda p: p.stem)
+def test_the_examples_in_docstrings_are_true(path: Path) -> None:
+    name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+    found = doctest.testmod(importlib.import_module(name))
+    assert found.attempted > 0
+    assert found.failed == 0
