@@ -15,7 +15,7 @@ class Evidence:
     step: int
     """Zero-based index into ``Trajectory.steps``."""
     weight: float
-    """How much the risk rose at this step, in probability."""
+    """How much the risk rose at this step, in probability; 0 if it never rose and was highest here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,8 @@ class GuardSession:
     elided_characters: int = 0
     trace: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
     """(step, risk) after each of the agent's steps."""
+    risk_before: float = 0.0
+    """Risk of the request alone, before the agent's first step."""
     _closed: list[float] = field(default_factory=list[float], init=False)
     """Scores of windows that were full and left."""
     _windows: WindowedReader = field(init=False)
@@ -114,6 +116,8 @@ class GuardSession:
 
     def append(self, step: Step) -> None:
         """Read one more step; after a step of the agent, the risk so far is added to ``trace``."""
+        if step.role is Role.AGENT and not self.trace:
+            self.risk_before = self._calibration.risk(self._whole(self._features()))
         rendered = render(replace(self.start, tools=(), steps=(step,)))
         self.elided_characters += rendered.elided_characters
         for full in self._windows.append(rendered.pieces[0], step.role):
@@ -134,7 +138,7 @@ class GuardSession:
         reading = Reading(self.steps_read, self.steps_read, self._windows.windows, self.elided_characters)
         if risk < self._calibration.threshold:
             return Safe(risk, reading)
-        return Unsafe(risk, reading, self.guard.head.diagnosis(features), rises(self.trace))
+        return Unsafe(risk, reading, self.guard.head.diagnosis(features), rises(self.trace, self.risk_before))
 
     @property
     def _calibration(self) -> Calibration:
@@ -153,16 +157,22 @@ class GuardSession:
         return max([*self._closed, self._score(features)])
 
 
-def rises(trace: Sequence[tuple[int, float]], most: int = EVIDENCE_STEPS) -> tuple[Evidence, ...]:
-    """The steps at which the risk rose most, largest first.
+def rises(trace: Sequence[tuple[int, float]], before: float, most: int = EVIDENCE_STEPS) -> tuple[Evidence, ...]:
+    """The steps at which the risk rose most, largest first; if it never rose, the step at which it was highest.
 
-    >>> rises([(1, 0.2), (3, 0.9), (5, 0.8)])
-    (Evidence(step=3, weight=0.7), Evidence(step=1, weight=0.2))
+    Args:
+        trace: (step, risk) after each of the agent's steps.
+        before: the risk before the first of them.
+        most: how many steps to name.
+
+    >>> rises([(1, 0.2), (3, 0.9), (5, 0.8)], before=0.1)
+    (Evidence(step=3, weight=0.7), Evidence(step=1, weight=0.1))
     """
-    before = 0.0
     found: list[Evidence] = []
     for step, risk in trace:
         if risk > before:
             found.append(Evidence(step, round(risk - before, 4)))
         before = risk
+    if not found and trace:
+        found = [Evidence(max(trace, key=lambda t: t[1])[0], 0.0)]
     return tuple(sorted(found, key=lambda e: (-e.weight, e.step))[:most])
