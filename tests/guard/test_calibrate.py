@@ -75,7 +75,7 @@ def test_calibration_needs_both_kinds() -> None:
 
 
 @given(st.floats(-20, 20), st.floats(-20, 20))
-def test_a_higher_score_never_lowers_the_risk(a: float, b: float) -> None:
+def test_a_higher_score_never_lowers_the_risk_beyond_rounding(a: float, b: float) -> None:
     low, high = sorted((a, b))
     fitted = Calibration(scale=0.7, shift=1.0)
-    assert fitted.risk(low) <= fitted.risk(high)
+    assert fitted.risk(low) <= fitted.risk(high) + 1e-12  # rounding may take the last bit
