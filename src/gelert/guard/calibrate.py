@@ -43,8 +43,8 @@ class Calibration:
 
 
 def sigmoid(x: float) -> float:
-    """Logistic function, without overflow."""
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+    """Logistic function, without overflow; one rounded, rising operation after another, so it never falls."""
+    return 1 / (1 + math.exp(-max(x, -700.0)))
 
 
 def fit_labelled(scores: Sequence[float], unsafe: Sequence[bool], *, alarm_budget: float | None = None) -> Calibration:
