@@ -1,11 +1,6 @@
 """Which guard? Designs on the same frozen model and the same data, every source left out in turn, beside bag-of-words.
 
-- ``head, default``: the shipped design, log-odds of several readouts averaged;
-- ``head, one readout``: only its first;
-- ``head, top layer``: the same tails at the highest block that is loaded;
-- ``head, joint``: one regression over all readouts at once;
-- ``head, nested choice``: six readouts chosen anew for each source left out, by how they transfer among the others: an
-  honest lower bound, since the default's readouts were chosen on all four sources;
+- ``default``: what ships, and the same with one kind of features, or with another penalty;
 - ``low-rank tail``: adapters in the blocks above the trunk, trained with the bed on the margin between the two labels.
 
     python benchmarks/guard_designs.py --data DIR... --features DIR [--only NAME] [--tail-steps N]
@@ -24,12 +19,10 @@ from numpy.typing import NDArray
 from gelert.backends.local import LocalModel
 from gelert.evals.benches import Labelled, load_labelled
 from gelert.evals.metrics import accuracy, auc, interval, outcomes
-from gelert.forge.guard_head import Recipe, cold_normal, fit, scores
+from gelert.forge.guard_head import Recipe, fit, normalised, scores
 from gelert.forge.make_guard import DEFAULT, QUESTION
-from gelert.forge.pool import FeatureReader, Pool
+from gelert.forge.pool import Pool, PoolReader
 from gelert.forge.twins import twins
-from gelert.guard.features import Normal
-from gelert.guard.head import Head
 from gelert.guard.prompts.render import render
 from gelert.lm.bank import Spec, new
 from gelert.lm.loop import Config, Training
@@ -46,42 +39,17 @@ TRUNK_LAYERS, HEAD_TOKENS, TAIL_TOKENS = 10, 64, 192
 
 def head(pool: Pool, held: str, recipe: Recipe) -> tuple[Scores, Scores]:
     """Cold and calibrated scores of a source by a head fitted to the others."""
-    test = pool.source == held
-    fitted = fit(pool.take(np.flatnonzero(~test)), recipe)
-    features = pool.features[test]
-    return scores(fitted, features), scores(fitted, features, Normal.of(features))
+    test = pool.take(np.flatnonzero(pool.source == held))
+    fitted = fit(pool.take(np.flatnonzero(pool.source != held)), recipe)
+    return scores(fitted, test), scores(normalised(fitted, test), test)
 
 
-def joint(pool: Pool, held: str, recipe: Recipe) -> tuple[Scores, Scores]:
-    """One regression over all readouts at once."""
-    from sklearn.linear_model import LogisticRegression
-
-    test = pool.source == held
-    train = pool.take(np.flatnonzero(~test))
-    model = LogisticRegression(C=recipe.shrinkage / pool.features.shape[1], max_iter=1000)
-    model.fit(train.standard().reshape(len(train.unsafe), -1), train.unsafe)
-    cold = cold_normal(train)
-    weights = model.coef_.reshape(pool.features.shape[1:]).astype(np.float32)
-    fitted = Head(cold.center, cold.spread, weights, float(np.asarray(model.intercept_)[0]))
-    features = pool.features[test]
-    return scores(fitted, features), scores(fitted, features, Normal.of(features))
-
-
-def nested(grid: Pool, held: str, recipe: Recipe) -> tuple[Scores, Scores]:
-    """A head on the readouts of ``grid`` that transfer best among the sources other than ``held``."""
-    rest = grid.take(np.flatnonzero(grid.source != held))
-    worth: list[float] = []
-    for k in range(grid.features.shape[1]):
-        one = replace(rest, features=rest.features[:, k : k + 1])
-        found = [_ranking(one, name, head(one, name, recipe)[1]) for name in one.mixed()]
-        worth.append(float(np.mean(found)))
-    best = np.argsort(worth)[::-1][: len(DEFAULT.places)]
-    return head(replace(grid, features=grid.features[:, best]), held, recipe)
-
-
-def _ranking(pool: Pool, name: str, z: Scores) -> float:
-    truth = [bool(u) for u in pool.unsafe[pool.source == name]]
-    return auc(outcomes(truth, [False] * len(truth), [float(x) for x in z], [str(i) for i in range(len(truth))]))
+def only(pool: Pool, *, rows: slice | None = None, words: bool = False) -> Pool:
+    """The pool with everything but these rows of states, or but the words, made constant."""
+    states = np.zeros_like(pool.states)
+    if rows is not None:
+        states[:, rows] = pool.states[:, rows]
+    return replace(pool, states=states, words=pool.words if words else pool.words * 0)
 
 
 def low_rank_tail(model: LanguageModel, examples: list[Labelled], held: str, steps: int) -> tuple[Scores, Scores]:
@@ -127,25 +95,25 @@ def main() -> None:
     options = parser.parse_args()
     examples = [*load_labelled(options.data).labelled, *twins(options.twins)]
     local = LocalModel.load(DEFAULT.model, layers=DEFAULT.layers, dtype=DEFAULT.dtype)
-    reader = FeatureReader(local, DEFAULT.layers, DEFAULT.dtype, DEFAULT.plan, options.features)
+    places, recipe = len(DEFAULT.places), DEFAULT.recipe
+    pool = PoolReader(local, DEFAULT.places, DEFAULT.pools, DEFAULT.plan, DEFAULT.dtype, options.features).pool(
+        examples
+    )
     pools = {
-        "head, default": reader.pool(examples, DEFAULT.places),
-        "head, one readout": reader.pool(examples, DEFAULT.places[:1]),
-        "head, top layer": reader.pool(examples, [(tail, DEFAULT.layers) for tail, _ in DEFAULT.places[3:5]]),
+        "default": pool,
+        "readouts only": only(pool, rows=slice(places)),
+        "pooled layers only": only(pool, rows=slice(places, None)),
+        "states only": only(pool, rows=slice(None)),
+        "words only": only(pool, words=True),
     }
     designs: dict[str, Callable[[str], tuple[Scores, Scores]]] = {
-        name: lambda held, pool=pool: head(pool, held, DEFAULT.recipe) for name, pool in pools.items()
+        name: lambda held, pool=used: head(pool, held, recipe) for name, used in pools.items()
     }
-    for shrinkage in (1e-4, 1e-2):
-        weak = replace(DEFAULT.recipe, shrinkage=shrinkage)
-        designs[f"head, default, C={shrinkage:g}"] = lambda held, weak=weak: head(pools["head, default"], held, weak)
-    tails = dict.fromkeys(tail for tail, _ in DEFAULT.places)
-    grid = reader.pool(examples, [(tail, layer) for tail in tails for layer in range(6, DEFAULT.layers + 1)])
-    designs["head, nested choice"] = lambda held: nested(grid, held, DEFAULT.recipe)
-    designs["head, joint"] = lambda held: joint(pools["head, default"], held, DEFAULT.recipe)
+    for ridge in (0.3, 3.0):
+        other = replace(recipe, ridge=ridge)
+        designs[f"default, ridge {ridge:g}"] = lambda held, other=other: head(pool, held, other)
     if options.tail_steps:
         designs["low-rank tail"] = lambda held: low_rank_tail(local.model, examples, held, options.tail_steps)
-    pool = pools["head, default"]
     print("| design | left out | cold accuracy | calibrated accuracy | AUC | seconds |\n|---|---|---|---|---|---|")
     for name, design in ((n, d) for n, d in designs.items() if options.only in n):
         for held in options.left_out or pool.mixed():

@@ -10,18 +10,19 @@ from gelert.core.example import Example, Gold
 from gelert.core.taxonomy import Axis, Diagnosis
 from gelert.core.trajectory import Origin, Role, Step, Trajectory
 from gelert.evals.benches import Labelled
-from gelert.forge.guard_head import FEWEST_OF_A_LEAF, Recipe, fit, fit_axes, frequent, scores
+from gelert.forge.guard_head import FEWEST_OF_A_LEAF, Recipe, fit, fit_axes, frequent, normalised, scores, vectors
 from gelert.forge.make_guard import held_out_scores
-from gelert.forge.pool import Pool
+from gelert.forge.pool import Pool, matrix
 from gelert.forge.validate import axes, axes_markdown, margins, markdown, table
 from gelert.forge.weak_labels import weak_diagnosis
-from gelert.guard.features import Normal
+from gelert.guard.head import Features
+from gelert.guard.words import BINS, TERMS, Counts, weighed
 
 pytest.importorskip("sklearn")
 
 
-WEAK = Recipe(shrinkage=1.0)
-"""Weak shrinkage: the toy has six dimensions, not five hundred."""
+WEAK = Recipe(ridge=0.3)
+"""A weak penalty: the toy has six dimensions, not five hundred."""
 
 
 def pool(n: int = 60, *, shift: float = 8.0, signal: float = 2.0) -> Pool:
@@ -29,23 +30,38 @@ def pool(n: int = 60, *, shift: float = 8.0, signal: float = 2.0) -> Pool:
     random = np.random.default_rng(0)
     source = np.repeat(["a", "b", "c"], n)
     unsafe = random.random(3 * n) < 0.5
-    features = random.normal(size=(3 * n, 2, 6)).astype(np.float32)
+    states = random.normal(size=(3 * n, 2, 6)).astype(np.float32)
     for place, name in enumerate("abc"):
-        features[source == name, :, place] += shift
-    features[:, :, 5] += signal * np.where(unsafe, 1, -1)[:, None]
+        states[source == name, :, place] += shift
+    states[:, :, 5] += signal * np.where(unsafe, 1, -1)[:, None]
+    counts = [_counts(random, int(u), "abc".index(str(s)), signal) for u, s in zip(unsafe, source, strict=True)]
     leaf = [
         Diagnosis(harm="privacy_and_confidentiality_harm" if i % 2 else "financial_and_economic_harm")
         for i in range(3 * n)
     ]
-    features[1::2, :, 4] += 4
-    return Pool(features, unsafe, source, tuple(f"{s}/{i}" for i, s in enumerate(source)), tuple(leaf))
+    states[1::2, :, 4] += 4
+    groups = tuple(f"{s}/{i}" for i, s in enumerate(source))
+    return Pool(states, matrix(counts), np.arange(3 * n), unsafe, source, groups, tuple(leaf), 1)
+
+
+def _counts(random: np.random.Generator, unsafe: int, source: int, signal: float) -> Counts:
+    """Term 0 or 1 by class where there is a signal, 2 to 4 by source, and noise."""
+    own = [unsafe] if signal else []
+    terms = np.unique([*own, 2 + source, *random.integers(10, 40, size=6), BINS + int(random.integers(0, 9))])
+    return Counts(terms, np.ones(len(terms), np.float32))
+
+
+def one(whole: Pool, window: int) -> Features:
+    row = whole.words[window]
+    return Features(whole.states[window], Counts(row.indices.astype(np.int64), row.data))
 
 
 def test_a_head_ranks_a_source_it_has_not_seen() -> None:
     whole = pool()
     held = whole.source == "c"
     head = fit(whole.take(np.flatnonzero(~held)), WEAK)
-    z = scores(head, whole.features[held], Normal.of(whole.features[held]))
+    test = whole.take(np.flatnonzero(held))
+    z = scores(normalised(head, test), test)
     assert ((z > 0) == whole.unsafe[held]).mean() > 0.9
 
 
@@ -53,6 +69,8 @@ def test_what_separates_sources_gets_no_weight() -> None:
     head = fit(pool(shift=50.0))
     signal, source = np.abs(head.verdict[:, 5]).min(), np.abs(head.verdict[:, :3]).max()
     assert signal > 5 * source
+    by_class, by_source = np.abs(head.words.weights[:2]).min(), np.abs(head.words.weights[2:5]).max()
+    assert by_class > 5 * by_source
 
 
 def test_a_source_with_one_class_is_not_given_away_by_its_style() -> None:
@@ -70,7 +88,47 @@ def test_one_class_cannot_be_fitted() -> None:
 def test_the_heads_score_is_the_batch_score() -> None:
     whole = pool()
     head = fit(whole)
-    assert head.score(whole.features[3]) == pytest.approx(scores(head, whole.features)[3], rel=1e-4)
+    assert head.score(one(whole, 3)) == pytest.approx(scores(head, whole)[3], rel=1e-4)
+    here = normalised(head, whole)
+    there = head.normalised([one(whole, i) for i in range(len(whole.owner))])
+    assert here.score(one(whole, 3)) == pytest.approx(there.score(one(whole, 3)), rel=1e-4)
+
+
+def test_vectors_are_those_the_guard_makes() -> None:
+    whole = pool()
+    idf = np.random.default_rng(0).random(TERMS).astype(np.float32)
+    row = vectors(whole.words, idf)[7]
+    assert np.allclose(row.data, weighed(one(whole, 7).words, idf), atol=1e-6)
+
+
+def test_the_dual_solution_is_the_ridge_regression_of_the_primal_form() -> None:
+    whole = pool(20)
+    recipe = Recipe(ridge=2.0)
+    head = fit(whole, recipe)
+    scale = 1 / np.sqrt(6)  # one readout and one pooled layer: two blocks of six
+    flat = (whole.standard() * scale).reshape(len(whole.owner), -1)
+    words = vectors(whole.words, head.words.idf)[:, : 2 * BINS].toarray()
+    for own in [whole.source == name for name in "abc"]:
+        words[own] -= words[own].mean(0)
+    used = np.abs(words).sum(0) > 0
+    design = np.hstack([flat, words[:, used], np.ones((len(flat), 1))])
+    penalty = recipe.ridge * np.eye(design.shape[1])
+    penalty[-1, -1] = 0
+    target = np.where(whole.unsafe, 1.0, -1.0)
+    primal = np.linalg.solve(design.T @ design + penalty, design.T @ target)
+    assert np.allclose(head.verdict.ravel(), primal[:12] * scale, atol=1e-5)
+    assert np.allclose(head.words.weights[: 2 * BINS][used], primal[12:-1], atol=1e-5)
+    assert head.bias == pytest.approx(primal[-1], abs=1e-6)
+
+
+def test_a_runs_score_is_that_of_its_worst_window() -> None:
+    whole = pool(10)
+    head = fit(whole)
+    owner = np.repeat(np.arange(15), 2)
+    labels = (whole.unsafe[:15], whole.source[:15], whole.group[:15], whole.diagnosis[:15])
+    halves = Pool(whole.states, whole.words, owner, *labels, 1)
+    assert np.allclose(scores(head, halves), scores(head, whole).reshape(15, 2).max(1))
+    assert np.allclose(scores(head, halves.take([4, 2])), scores(head, halves)[[4, 2]])
 
 
 def test_axis_heads_learn_their_leaves() -> None:
@@ -79,8 +137,8 @@ def test_axis_heads_learn_their_leaves() -> None:
     assert head.classes[Axis.HARM] == ("financial_and_economic_harm", "privacy_and_confidentiality_harm")
     assert Axis.RISK_SOURCE not in head.classes
     normals = whole.normals()
-    local = [replace(head, center=normals[str(s)].center, spread=normals[str(s)].spread) for s in whole.source]
-    right = [h.diagnosis(f).harm == d.harm for h, f, d in zip(local, whole.features, whole.diagnosis, strict=True)]
+    local = [replace(head, normal=normals[str(s)]) for s in whole.source]
+    right = [h.diagnosis(one(whole, i)).harm == whole.diagnosis[i].harm for i, h in enumerate(local)]
     assert np.mean(right) > 0.9
 
 
@@ -89,9 +147,7 @@ def test_rare_leaves_are_no_answers() -> None:
 
 
 def test_calibration_scores_come_from_sources_left_out() -> None:
-    whole = pool()
-    noise = replace(whole, features=np.random.default_rng(1).normal(size=whole.features.shape).astype(np.float32))
-    z, unsafe = held_out_scores(noise, recipe=Recipe(shrinkage=100.0))
+    z, unsafe = held_out_scores(pool(signal=0.0), recipe=Recipe(ridge=1e-3))
     right = np.mean([(a > 0) == b for a, b in zip(z, unsafe, strict=True)])
     assert 0.35 < right < 0.65  # a fit that had seen them would separate pure noise
 

@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from gelert.backends.local import LocalModel, Reader
 from gelert.core.trajectory import Role, Step, ToolSpec, Trajectory
 from gelert.core.verdict import Evidence, Safe, Unreadable, Unsafe
+from gelert.guard.features import read_whole
 from gelert.guard.guard import HeadGuard, rises
-from gelert.guard.head import Head
+from gelert.guard.prompts.render import render
+from gelert.guard.windows import WindowedReader
 from gelert.lm.session import Session
 from tests.guard.tiny import run, tiny_guard
 
 GUARD = tiny_guard()
 SMALL = tiny_guard(window=400, overlap=60, task=40)
-WORDS = st.lists(st.text(max_size=40), min_size=1, max_size=6)
+WORDS = st.lists(st.text(max_size=40), min_size=2, max_size=6)
 
 
 @settings(max_examples=25)
@@ -28,6 +30,8 @@ def test_judging_step_by_step_equals_judging_the_whole(words: list[str]) -> None
     session = GUARD.session(whole)
     for step, prefix in zip(whole.steps, whole.prefixes(), strict=True):
         session.append(step)
+        if len(prefix.steps) == 1:
+            continue  # the user alone: nothing to judge
         now, then = session.verdict(), GUARD.judge(prefix)
         assert type(now) is type(then)
         assert isinstance(now, Safe | Unsafe)
@@ -41,7 +45,7 @@ def test_an_empty_trajectory_is_unreadable_and_not_safe() -> None:
 
 def test_a_broken_head_is_unreadable_and_not_safe() -> None:
     head = GUARD.head
-    broken = Head(head.center, head.spread, np.full_like(head.verdict, np.nan), 0.0, head.classes, head.axes)
+    broken = replace(head, verdict=np.full_like(head.verdict, np.nan))
     assert isinstance(replace(GUARD, head=broken).judge(run("hi", "ls")), Unreadable)
 
 
@@ -69,15 +73,15 @@ class Spy(LocalModel):
         super().__init__(model.model)
         object.__setattr__(self, "read", [])
 
-    def reader(self) -> Reader:
+    def reader(self, pools: Sequence[int] = ()) -> Reader:
         read: list[int] = self.__dict__["read"]
 
         class Remembering(Reader):
-            def append(self, tokens: Sequence[int]) -> None:
+            def append(self, tokens: Sequence[int], *, pooled: bool = False) -> None:
                 read.extend(tokens)
-                super().append(tokens)
+                super().append(tokens, pooled=pooled)
 
-        return Remembering(Session(self.model))
+        return Remembering(Session(self.model), pools)
 
 
 @pytest.mark.parametrize("padding", [0, 40])
@@ -89,16 +93,13 @@ def test_padding_cannot_push_an_attack_out_of_sight(padding: int) -> None:
 
 
 def test_harm_in_an_early_window_is_not_undone_by_a_quiet_end() -> None:
-    session = SMALL.session(run("task"))
-    worst = 0.0
-    for step in run("task", *(f"word {i} " * 12 for i in range(12))).steps:
-        session.append(step)
-    verdict = session.verdict()
+    whole = run("task", *(f"word {i} " * 12 for i in range(12)))
+    verdict = SMALL.judge(whole)
+    windows = read_whole(SMALL.model, whole, SMALL.readouts, SMALL.card.window_plan)
+    risks = [SMALL.card.scores.risk(SMALL.head.score(w)) for w in windows]
     assert isinstance(verdict, Safe | Unsafe)
-    closed = session._closed  # pyright: ignore[reportPrivateUsage] - the windows left behind
-    worst = max(SMALL.card.scores.risk(z) for z in closed)
-    assert closed
-    assert verdict.risk >= worst
+    assert max(risks) > risks[-1]
+    assert verdict.risk == pytest.approx(max(risks), abs=1e-6)
 
 
 def test_a_step_longer_than_a_window_is_read_in_parts() -> None:
@@ -139,5 +140,21 @@ def test_a_guard_knows_its_name() -> None:
     assert GUARD.name == "tiny"
 
 
-def test_a_lone_tool_result_can_be_judged() -> None:
-    assert isinstance(GUARD.judge(Trajectory((Step(Role.TOOL, ""),))), Safe | Unsafe)
+def test_a_run_in_which_no_agent_acts_is_unreadable_and_not_safe() -> None:
+    verdict = GUARD.judge(Trajectory((Step(Role.USER, "rm -rf /"), Step(Role.TOOL, ""))))
+    assert isinstance(verdict, Unreadable)
+    assert "step of the agent" in verdict.reason
+
+
+def test_a_lone_empty_step_of_the_agent_can_be_judged() -> None:
+    assert isinstance(GUARD.judge(Trajectory((Step(Role.AGENT, ""),))), Safe | Unsafe)
+
+
+def test_tokens_of_the_agent_alone_are_pooled_and_each_of_them_once() -> None:
+    whole = run("task", *(f"word {i} " * 12 for i in range(12)))
+    windows = WindowedReader(SMALL.model, "head", SMALL.card.window_plan, (1,))
+    pieces = [render(replace(whole, steps=(step,))).pieces[0] for step in whole.steps]
+    full = [r for p, step in zip(pieces, whole.steps, strict=True) for r in windows.append(p, step.role)]
+    own = sum(len(SMALL.model.encode(p)) for p, s in zip(pieces, whole.steps, strict=True) if s.role is Role.AGENT)
+    assert len(full) > 1
+    assert sum(r.pooled for r in [*full, windows.reader]) == own

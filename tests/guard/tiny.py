@@ -8,11 +8,12 @@ from gelert.core.trajectory import Role, Step, ToolCall, Trajectory
 from gelert.guard.calibrate import Calibration
 from gelert.guard.card import Card, ModelSection, ReadoutSection, WindowSection
 from gelert.guard.guard import HeadGuard
-from gelert.guard.head import Head
+from gelert.guard.head import Features, Head, Normal
 from gelert.guard.recalibrate import section
+from gelert.guard.words import TERMS, Counts, WordWeights
 from gelert.lm.model import tiny
 
-WIDTH = 32
+WIDTH, ROWS = 32, 4
 
 
 def tiny_guard(*, window: int = 2048, overlap: int = 128, task: int = 64, threshold: float = 0.5) -> HeadGuard:
@@ -21,21 +22,30 @@ def tiny_guard(*, window: int = 2048, overlap: int = 128, task: int = 64, thresh
     model = LocalModel(tiny(width=WIDTH))
     classes = {Axis.RISK_SOURCE: ("indirect_prompt_injection", "inherent_agent_failures")}
     head = Head(
-        center=np.zeros((2, WIDTH), np.float32),
-        spread=np.ones((2, WIDTH), np.float32),
-        verdict=random.normal(size=(2, WIDTH)).astype(np.float32),
+        normal=Normal(np.zeros((ROWS, WIDTH), np.float32), np.ones((ROWS, WIDTH), np.float32)),
+        verdict=random.normal(size=(ROWS, WIDTH)).astype(np.float32),
+        words=WordWeights(np.ones(TERMS, np.float32), random.normal(size=TERMS).astype(np.float32), 0.25),
         classes=classes,
-        axes={Axis.RISK_SOURCE: random.normal(size=(2, 2 * WIDTH + 1)).astype(np.float32)},
+        axes={Axis.RISK_SOURCE: random.normal(size=(2, ROWS * WIDTH + 1)).astype(np.float32)},
     )
     card = Card(
         name="tiny",
         model=ModelSection(name="tiny", fingerprint=model.fingerprint, layers=4),
         readouts=(ReadoutSection(tail="\n", layer=2), ReadoutSection(tail="\nVerdict:", layer=3)),
+        pools=(1, 3),
         window=WindowSection(tokens=window, overlap=overlap, task=task),
         calibration=section(Calibration(threshold=threshold), "nothing"),
         classes=classes,
     )
     return HeadGuard(card, head, model)
+
+
+def window(seed: int, *, shift: float = 0.0) -> Features:
+    """What a head might see of a window: random, and from a seed."""
+    random = np.random.default_rng(seed)
+    states = (random.normal(size=(ROWS, WIDTH)) + shift).astype(np.float32)
+    terms = np.unique(random.integers(0, TERMS, size=50))
+    return Features(states, Counts(terms, random.integers(1, 9, size=len(terms)).astype(np.float32)))
 
 
 def run(*words: str) -> Trajectory:

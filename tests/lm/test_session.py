@@ -43,6 +43,28 @@ def test_appending_in_any_pieces_equals_one_forward(family: str, pieces: list[in
     same(session.states([[4]], [1, 2, 3])[0], expected)
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 1024])
+def test_sums_over_marked_tokens_are_those_of_one_forward(
+    model: LanguageModel, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gelert.lm.session.CHUNK_TOKENS", chunk)
+    ids = text(30)
+    marked = [i % 3 == 0 for i in range(30)]
+    session = Session(model)
+    found = sum(session.append(ids[a:b], marked=marked[a:b], layers=[3, 1]) for a, b in ((0, 11), (11, 11), (11, 30)))
+    states = hidden_states(model, ids)
+    expected = torch.stack([states[layer][torch.tensor(marked)].sum(0) for layer in (3, 1)])
+    assert isinstance(found, torch.Tensor)
+    same(found, expected)
+
+
+def test_sums_are_refused_where_they_cannot_be_had(model: LanguageModel) -> None:
+    with pytest.raises(InputError, match="layers to sum"):
+        Session(model).append([4], marked=[True], layers=[model.layers])
+    with pytest.raises(InputError, match="mark for each"):
+        Session(model).append([4, 5], marked=[True], layers=[1])
+
+
 def test_states_of_several_tails_equal_separate_forwards(model: LanguageModel) -> None:
     ids = text(50)
     found = opened(model, ids).states(TAILS, [3, 1])

@@ -28,35 +28,58 @@ class Reader:
     """A text being read: keys and values are kept, so reading on costs only what is new.
 
     Tokens wait until a state is asked for: one long stretch is read faster than many short ones.
+
+    Args:
+        session: of the model.
+        pools: after how many blocks the states of pooled tokens are summed.
     """
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: "Session", pools: Sequence[int] = ()) -> None:
         self._session = session
+        self._pools = tuple(pools)
         self._waiting: list[int] = []
+        self._marked: list[bool] = []
+        self._sums: States = np.zeros((len(self._pools), session.model.width), np.float32)
+        self._pooled = 0
 
     @property
     def length(self) -> int:
         """Tokens of the text so far."""
         return self._session.length + len(self._waiting)
 
-    def append(self, tokens: Sequence[int]) -> None:
-        """The text goes on."""
+    def append(self, tokens: Sequence[int], *, pooled: bool = False) -> None:
+        """The text goes on; ``pooled`` tokens count for ``pool``."""
         self._waiting.extend(tokens)
+        self._marked.extend([pooled] * len(tokens))
 
     def fork(self) -> "Reader":
         """A second reader at the same place; the two go on independently."""
         self._read()
-        return type(self)(self._session.fork())
+        twin = type(self)(self._session.fork(), self._pools)
+        twin._sums, twin._pooled = self._sums, self._pooled
+        return twin
 
     def states(self, tails: Sequence[Sequence[int]], layers: Sequence[int]) -> States:
         """What the model holds after each tail, were it to come next; the reader stays where it is."""
         self._read()
         return self._session.states([list(t) for t in tails], list(layers)).numpy()
 
+    @property
+    def pooled(self) -> int:
+        """How many pooled tokens the text holds."""
+        return self._pooled + sum(self._marked)
+
+    def pool(self) -> States:
+        """The mean over all pooled tokens of the state after each of the ``pools`` blocks, ``[pools, width]``."""
+        self._read()
+        return self._sums / np.float32(max(self._pooled, 1))
+
     def _read(self) -> None:
         if self._waiting:
-            self._session.append(self._waiting)
-            self._waiting = []
+            found = self._session.append(self._waiting, marked=self._marked, layers=self._pools)
+            self._sums = self._sums + found.float().numpy()
+            self._pooled += sum(self._marked)
+            self._waiting, self._marked = [], []
 
 
 @dataclass(frozen=True)
@@ -101,11 +124,11 @@ class LocalModel:
         """Tokens of untrusted text: control tokens in it become ordinary characters."""
         return self.model.encode(text)
 
-    def reader(self) -> Reader:
-        """A reader at the start of an empty text."""
+    def reader(self, pools: Sequence[int] = ()) -> Reader:
+        """A reader at the start of an empty text, which sums pooled tokens after each number of blocks in ``pools``."""
         from gelert.lm.session import Session
 
-        return Reader(Session(self.model))
+        return Reader(Session(self.model), pools)
 
 
 def bfloat16_is_fast() -> bool:

@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 import click
-import numpy as np
 
 from gelert.core.errors import InputError
 from gelert.core.example import Example, Refusal
+from gelert.core.trajectory import Role
 from gelert.guard.calibrate import smallest_rate
 from gelert.guard.card import default_card, save
 from gelert.guard.features import read_whole
@@ -38,17 +38,17 @@ def command(
     from gelert.guard.formats import read
 
     found = [record for path in logs for record in read(path)]
-    examples = [f for f in found if isinstance(f, Example) and f.trajectory.steps]
+    examples = [f for f in found if isinstance(f, Example) and any(s.role is Role.AGENT for s in f.trajectory.steps)]
     for refusal in (f for f in found if isinstance(f, Refusal)):
         print(f"refused  {refusal}", file=sys.stderr)
     if not examples:
-        raise InputError("expected at least one readable log to calibrate on, got none")
+        raise InputError("expected at least one readable log in which an agent acts, got none")
     guard = HeadGuard.load(guard_folder or default_card())
     labels = [e.gold.unsafe if e.gold else None for e in examples]
     labelled = None not in labels
-    features = np.stack([_features(guard, e) for e in examples])
+    windows = [read_whole(guard.model, e.trajectory, guard.readouts, guard.card.window_plan) for e in examples]
     source = ", ".join(str(p) for p in logs)
-    used = Logs(features, [bool(x) for x in labels] if labelled else None, source)
+    used = Logs(windows, [bool(x) for x in labels] if labelled else None, source)
     card, head = recalibrate(guard.card, guard.head, used, alarm_budget=alarm_budget, normalise=not keep_normalisation)
     save(out, card, head)
     c = card.calibration
@@ -60,9 +60,3 @@ def command(
         f"{len(examples)} runs ({kind}); threshold {c.threshold:.3f}; {certified};"
         f" the smallest rate so many runs can certify is {smallest_rate(len(examples)):.3f}; wrote {out}"
     )
-
-
-def _features(guard: HeadGuard, example: Example) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """The window that the guard finds worst, as it does when it judges."""
-    windows = read_whole(guard.model, example.trajectory, guard.readouts, guard.card.window_plan)
-    return max(windows, key=guard.head.score)

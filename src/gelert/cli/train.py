@@ -11,8 +11,8 @@ import click
 from gelert.core.errors import InputError
 from gelert.evals.baselines import require
 from gelert.evals.benches import Labelled, load_labelled
-from gelert.forge.make_guard import DEFAULT, Design, Figures, make, read_pool
-from gelert.forge.pool import Pool
+from gelert.forge.make_guard import DEFAULT, Design, Figures, make, pool_reader
+from gelert.forge.pool import Pool, PoolReader
 from gelert.forge.twins import twins
 from gelert.forge.validate import axes, axes_markdown, margins, markdown, table
 
@@ -42,7 +42,7 @@ def command() -> None:
 )
 @click.option("--name", default="own", show_default=True, help="The guard's name.")
 @click.option("--model", default=DEFAULT.model, show_default=True, help="Base model.")
-@click.option("--shrinkage", default=DEFAULT.recipe.shrinkage, show_default=True, help="C of the logistic regressions.")
+@click.option("--ridge", default=DEFAULT.recipe.ridge, show_default=True, help="Penalty on the squared weights.")
 @click.option(
     "--features", type=click.Path(file_okay=False, path_type=Path), help="Keep hidden states here and resume."
 )
@@ -56,7 +56,7 @@ def guard(
     copies: int,
     name: str,
     model: str,
-    shrinkage: float,
+    ridge: float,
     features: Path | None,
     validate: bool,
     validate_only: bool,
@@ -73,9 +73,10 @@ def guard(
     loaded = load_labelled(data)
     for refusal in loaded.refused:
         print(f"refused  {refusal}", file=sys.stderr)
-    design = Design.of(model, shrinkage)
+    design = Design.of(model, ridge)
     examples = [*loaded.labelled, *twins(copies, seed)]
-    pool = _read(design, examples, features)
+    reader = pool_reader(design, features)
+    pool = _read(reader, examples)
     measure = validate or validate_only
     rows = table(examples, pool, design.recipe, seed=seed) if measure else []
     named = axes(pool, design.recipe, seed=seed) if measure else []
@@ -84,15 +85,15 @@ def guard(
     elif measure:
         print("\n\n".join([markdown(rows), "\n".join(margins(rows)), axes_markdown(named)]))
     if out and not validate_only:
-        make(out, name, design, pool, Figures(tuple(rows), tuple(named)), seed=seed)
+        make(out, name, design, reader.model.fingerprint, pool, Figures(tuple(rows), tuple(named)), seed=seed)
         print(f"wrote {out}", file=sys.stderr)
 
 
-def _read(design: Design, examples: Sequence[Labelled], folder: Path | None) -> Pool:
+def _read(reader: PoolReader, examples: Sequence[Labelled]) -> Pool:
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading runs", total=len(examples))
-        return read_pool(design, examples, folder, lambda done: bar.update(task, completed=done))
+        return reader.pool(examples, lambda done: bar.update(task, completed=done))

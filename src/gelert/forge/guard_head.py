@@ -1,11 +1,12 @@
 """Fits a guard's head: once the frozen model has been read, everything is linear algebra.
 
-Strong shrinkage keeps what transfers between sources; see ``benchmarks/guard_designs.py`` and docs/log.md for what was
-tried.
+One ridge regression of the label on every block of features at once, each block with the same weight; see
+docs/design/default-guard.md for why and ``benchmarks/guard_designs.py`` for what was tried.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,63 +14,93 @@ from numpy.typing import NDArray
 from gelert.core.errors import InputError
 from gelert.core.taxonomy import Axis
 from gelert.forge.pool import Pool
-from gelert.guard.features import Floats, Normal
-from gelert.guard.head import Head
+from gelert.guard.head import Floats, Head, Normal
+from gelert.guard.words import BINS, TERMS, VIEWS, WordWeights
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+Doubles = NDArray[np.float64]
 
 FEWEST_OF_A_LEAF = 5
 """A leaf with fewer labelled runs is not one of an axis head's answers."""
+
+FEWEST_OF_A_TERM = 2
+"""A term in fewer windows is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """What a fit depends on."""
 
-    shrinkage: float = 1e-3
-    """Inverse strength (``C``) of the L2 penalty of each readout's logistic regression; small is strong."""
+    ridge: float = 1.0
+    """Penalty on the squared weights; large keeps what transfers between sources."""
     axis_shrinkage: float = 1e-2
-    """The same, of the axis heads."""
+    """Inverse strength (``C``) of the L2 penalty of the axis heads; small is strong."""
 
 
 def fit(pool: Pool, recipe: Recipe = Recipe()) -> Head:
     """A head for the verdict, normalised for a source it has not seen.
 
-    One logistic regression a readout, on features in units of their own source; the log-odds are averaged.
+    Kernel ridge regression (solved in the dual, since windows are fewer than weights) of +1 for unsafe and -1 for safe.
+    The kernel is a sum: the mean readouts, the pooled layers and each view of the words, every block scaled to about
+    unit length and centered on its own source.
 
     Raises:
         InputError: the runs are all safe or all unsafe.
     """
-    from sklearn.linear_model import LogisticRegression
-
     unsafe = int(pool.unsafe.sum())
     if not 0 < unsafe < len(pool.unsafe):
         raise InputError(f"expected safe and unsafe runs to fit on, got {unsafe} unsafe of {len(pool.unsafe)}")
-    standard = pool.standard()
-    readouts = standard.shape[1]
-    verdict = np.zeros(standard.shape[1:], dtype=np.float32)
-    bias = 0.0
-    for k in range(readouts):
-        model = LogisticRegression(C=recipe.shrinkage, max_iter=1000).fit(standard[:, k], pool.unsafe)
-        verdict[k] = model.coef_[0] / readouts
-        bias += float(model.intercept_[0]) / readouts
-    cold = cold_normal(pool)
-    return Head(cold.center, cold.spread, verdict, bias)
+    scale = _scale(pool)
+    states = (pool.standard() * scale[:, None]).reshape(len(pool.owner), -1).astype(np.float64)
+    idf = inverse_frequency(pool.words)
+    words = vectors(pool.words, idf)
+    centered = _centering(pool)
+    kernel = states @ states.T + centered @ np.asarray((words @ words.T).todense(), dtype=np.float64) @ centered.T
+    dual, bias = _ridge(kernel, np.where(pool.unsafe[pool.owner], 1.0, -1.0), recipe.ridge)
+    verdict = (states.T @ dual).reshape(pool.states.shape[1:]) * scale[:, None]
+    weights = np.asarray(words.T @ (centered.T @ dual), dtype=np.float64)
+    raw = np.asarray(words @ weights, dtype=np.float64)
+    names = pool.mixed() or [str(n) for n in np.unique(pool.source)]
+    center = float(np.mean([raw[pool.from_source(name)].mean() for name in names]))
+    return Head(pool.cold(), verdict.astype(np.float32), WordWeights(idf, weights.astype(np.float32), center), bias)
+
+
+def inverse_frequency(counts: "csr_matrix") -> NDArray[np.float32]:
+    """Smoothed inverse document frequency of every term, ``[TERMS]``; 0 for terms too rare to be known."""
+    windows = np.bincount(np.asarray(counts.indices), minlength=TERMS)
+    found = np.log(len(counts.indptr) / (1 + windows)) + 1
+    return np.where(windows >= FEWEST_OF_A_TERM, found, 0).astype(np.float32)
+
+
+def vectors(counts: "csr_matrix", idf: NDArray[np.float32]) -> "csr_matrix":
+    """``gelert.guard.words.weighed`` of every row."""
+    from scipy.sparse import csr_matrix
+
+    rows, terms = len(counts.indptr) - 1, np.asarray(counts.indices)
+    values = (1 + np.log(counts.data)) * idf[terms]
+    block = np.repeat(np.arange(rows), np.diff(counts.indptr)) * len(VIEWS) + terms // BINS
+    squares = np.bincount(block, values**2, minlength=rows * len(VIEWS))
+    unit = values / np.sqrt(np.maximum(squares, 1e-12))[block]
+    return csr_matrix((unit, terms, counts.indptr), shape=(rows, TERMS))
 
 
 def fit_axes(head: Head, pool: Pool, recipe: Recipe = Recipe()) -> Head:
     """The head with one softmax an axis, fitted to the labelled unsafe runs."""
     from sklearn.linear_model import LogisticRegression
 
-    flat = pool.standard().reshape(len(pool.unsafe), -1)
+    flat = pool.standard().reshape(len(pool.owner), -1)
     classes: dict[Axis, tuple[str, ...]] = {}
-    weights: dict[Axis, NDArray[np.float32]] = {}
+    weights: dict[Axis, Floats] = {}
     for axis in Axis:
         labels = [d.on(axis) for d in pool.diagnosis]
         kept = frequent(labels)
-        rows = [i for i, label in enumerate(labels) if label in kept]
+        rows = [i for i, run in enumerate(pool.owner) if labels[run] in kept]
         if len(kept) < 2:
             continue
         model = LogisticRegression(C=recipe.axis_shrinkage, max_iter=1000, class_weight="balanced")
-        model.fit(flat[rows], [str(labels[i]) for i in rows])
+        model.fit(flat[rows], [str(labels[pool.owner[i]]) for i in rows])
         coefficients, intercept = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
         if len(kept) == 2:  # scikit-learn keeps one row for two classes
             coefficients, intercept = np.vstack([-coefficients, coefficients]), np.concatenate([-intercept, intercept])
@@ -84,13 +115,43 @@ def frequent(labels: Sequence[str | None]) -> set[str]:
     return {x for x in set(given) if given.count(x) >= FEWEST_OF_A_LEAF}
 
 
-def cold_normal(pool: Pool) -> Normal:
-    """The normalisation for a source not seen: the mean over the sources that hold both classes."""
-    normals = pool.normals()
-    return Normal.mean([normals[n] for n in pool.mixed()] or list(normals.values()))
+def normalised(head: Head, pool: Pool) -> Head:
+    """``Head.normalised`` to the windows of a pool."""
+    center = float((vectors(pool.words, head.words.idf) @ head.words.weights).mean())
+    return replace(head, normal=Normal.of(pool.states), words=replace(head.words, center=center))
 
 
-def scores(head: Head, features: Floats, normal: Normal | None = None) -> NDArray[np.float64]:
-    """Log-odds of runs ``[n, readouts, width]``, cold or normalised to ``normal``."""
-    used = normal or Normal(head.center, head.spread)
-    return np.asarray(np.einsum("nkd,kd->n", used.apply(features), head.verdict) + head.bias, dtype=np.float64)
+def scores(head: Head, pool: Pool) -> Doubles:
+    """The score of each run: that of its worst window."""
+    states = np.einsum("nkd,kd->n", head.normal.apply(pool.states), head.verdict)
+    words = vectors(pool.words, head.words.idf) @ head.words.weights
+    windows = np.asarray(states + words - head.words.center + head.bias, dtype=np.float64)
+    found = np.full(len(pool.unsafe), -np.inf)
+    np.maximum.at(found, pool.owner, windows)
+    return found
+
+
+def _scale(pool: Pool) -> Doubles:
+    """``[rows]``: what makes the readouts together, and the pooled layers together, a block of about unit length."""
+    rows, width = pool.states.shape[1:]
+    sizes = np.where(np.arange(rows) < pool.readouts, pool.readouts, rows - pool.readouts)
+    return 1 / np.sqrt(sizes * width)
+
+
+def _centering(pool: Pool) -> Doubles:
+    """``[m, m]``: takes from each window the mean of its source; of all mixed sources, where its own has one class."""
+    mixed = pool.mixed()
+    own = {name: pool.from_source(name) / pool.from_source(name).sum() for name in np.unique(pool.source)}
+    cold = np.mean([own[name] for name in mixed or own], axis=0)
+    means = [own[name] if name in mixed else cold for name in pool.source[pool.owner]]
+    return np.eye(len(pool.owner)) - np.stack(means)
+
+
+def _ridge(kernel: Doubles, target: Doubles, penalty: float) -> tuple[Doubles, float]:
+    """Dual weights and the (unpenalised) intercept."""
+    count = len(target)
+    system = np.ones((count + 1, count + 1))
+    system[:count, :count] = kernel + penalty * np.eye(count)
+    system[count, count] = 0
+    found: Doubles = np.linalg.solve(system, np.append(target, 0.0)).astype(np.float64)
+    return found[:count], float(found[count])

@@ -1,9 +1,10 @@
-"""Labelled runs as the head sees them: hidden states read once and kept on disk."""
+"""Labelled runs as the head sees them, window by window: read once and kept on disk."""
 
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,117 +16,157 @@ from gelert.core.taxonomy import Diagnosis
 from gelert.core.trajectory import Trajectory
 from gelert.evals.benches import Labelled
 from gelert.forge.weak_labels import weak_diagnosis
-from gelert.guard.features import Floats, Normal, Place, Readouts, read_whole
+from gelert.guard.features import Place, Readouts, read_whole
+from gelert.guard.head import Features, Floats, Normal
 from gelert.guard.prompts.render import RENDERING
 from gelert.guard.windows import WindowPlan
+from gelert.guard.words import COUNTING, TERMS, Counts
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Runs as the head sees them; all of length ``n``."""
+    """``n`` runs as the head sees them: ``m`` windows, each of one run."""
 
-    features: Floats
-    """``[n, readouts, width]``, at the end of each run's last window."""
+    states: Floats
+    """``[m, rows, width]``, see ``gelert.guard.head.Features``."""
+    words: "csr_matrix"
+    """``[m, TERMS]`` counts."""
+    owner: NDArray[np.intp]
+    """``[m]``: the run of each window, rising; every run has a window."""
     unsafe: NDArray[np.bool_]
     source: NDArray[np.str_]
     group: tuple[str, ...]
     diagnosis: tuple[Diagnosis, ...]
     """Weak labels, see ``gelert.forge.weak_labels``."""
+    readouts: int
+    """How many of the rows of ``states`` are readouts; the others are pooled layers."""
+
+    @classmethod
+    def of(cls, windows: Sequence[Sequence[Features]], examples: Sequence[Labelled], readouts: int) -> "Pool":
+        """The pool of these runs' windows."""
+        flat = [window for run in windows for window in run]
+        return cls(
+            np.stack([w.states for w in flat]),
+            matrix([w.words for w in flat]),
+            np.repeat(np.arange(len(windows), dtype=np.intp), [len(run) for run in windows]),
+            np.array([e.unsafe for e in examples], dtype=np.bool_),
+            np.array([e.source for e in examples]),
+            tuple(e.group for e in examples),
+            tuple(weak_diagnosis(e.gold) for e in examples),
+            readouts,
+        )
 
     def take(self, index: Sequence[int] | NDArray[np.intp]) -> "Pool":
-        """The runs at these positions."""
+        """The runs at these positions, with their windows."""
         i = np.asarray(index, dtype=np.intp)
+        windows = [np.flatnonzero(self.owner == run) for run in i]
+        rows = np.concatenate(windows) if windows else np.zeros(0, np.intp)
         return Pool(
-            self.features[i],
+            self.states[rows],
+            self.words[rows],
+            np.repeat(np.arange(len(i), dtype=np.intp), [len(w) for w in windows]),
             self.unsafe[i],
             self.source[i],
             tuple(self.group[k] for k in i),
             tuple(self.diagnosis[k] for k in i),
+            self.readouts,
         )
 
+    def from_source(self, name: str) -> NDArray[np.bool_]:
+        """``[m]``: which windows are of this source."""
+        return (self.source == name)[self.owner]
+
     def normals(self) -> dict[str, Normal]:
-        """Center and spread of each source's features."""
-        return {str(name): Normal.of(self.features[self.source == name]) for name in np.unique(self.source)}
+        """Center and spread of each source's states."""
+        return {str(name): Normal.of(self.states[self.from_source(str(name))]) for name in np.unique(self.source)}
 
     def mixed(self) -> list[str]:
         """The sources that hold safe and unsafe runs."""
         names = [str(n) for n in np.unique(self.source)]
         return [n for n in names if 0 < self.unsafe[self.source == n].mean() < 1]
 
+    def cold(self) -> Normal:
+        """The normalisation for a source not seen: the mean over the sources that hold both classes."""
+        normals = self.normals()
+        return Normal.mean([normals[n] for n in self.mixed()] or list(normals.values()))
+
     def standard(self) -> Floats:
-        """Every run in units of its own source, so that what separates sources cannot pose as risk.
+        """Every window in units of its own source, so that what separates sources cannot pose as risk.
 
         A source with one class only has no contrast of its own: its runs are in units of the mean of the other sources.
         """
-        normals, mixed = self.normals(), self.mixed()
-        cold = Normal.mean([normals[n] for n in mixed] or list(normals.values()))
-        out = np.empty_like(self.features)
-        for name, normal in normals.items():
-            mask = self.source == name
-            out[mask] = (normal if name in mixed else cold).apply(self.features[mask])
+        mixed, cold = self.mixed(), self.cold()
+        out = np.empty_like(self.states)
+        for name, normal in self.normals().items():
+            mask = self.from_source(name)
+            out[mask] = (normal if name in mixed else cold).apply(self.states[mask])
         return out
 
 
-@dataclass(frozen=True)
-class FeatureReader:
-    """Reads runs with a frozen model; what was read is kept under ``folder`` and not read again.
+def matrix(counts: Sequence[Counts]) -> "csr_matrix":
+    """Counts as the rows of a sparse matrix ``[len(counts), TERMS]``."""
+    from scipy.sparse import csr_matrix
 
-    For each tail the states after all blocks that are run are kept, so that another choice among them costs nothing.
-    """
+    starts = np.concatenate([[0], np.cumsum([len(c.terms) for c in counts])])
+    terms = np.concatenate([c.terms for c in counts])
+    return csr_matrix((np.concatenate([c.counts for c in counts]), terms, starts), shape=(len(counts), TERMS))
+
+
+@dataclass(frozen=True)
+class PoolReader:
+    """Reads runs with a frozen model; what was read is kept under ``folder`` and not read again."""
 
     model: LocalModel
-    layers: int
-    """Blocks that are run."""
-    dtype: str
+    places: tuple[Place, ...]
+    pools: tuple[int, ...]
     plan: WindowPlan
+    dtype: str
     folder: Path | None = None
 
-    def pool(
-        self, examples: Sequence[Labelled], places: Sequence[Place], progress: Callable[[int], None] = lambda _: None
-    ) -> Pool:
-        """The runs' features at ``places`` and their labels; ``progress`` is told how many are done.
+    def pool(self, examples: Sequence[Labelled], progress: Callable[[int], None] = lambda _: None) -> Pool:
+        """The runs as the head sees them, and their labels; ``progress`` is told how many are done.
 
         Raises:
-            InputError: no examples.
+            InputError: no examples, or one in which no agent acts.
         """
         if not examples:
             raise InputError("expected labelled runs to fit a guard on, got none")
-        rows: list[Floats] = []
+        runs: list[list[Features]] = []
         for done, item in enumerate(examples, start=1):
-            states = self.states(item.example.trajectory, tuple(dict.fromkeys(tail for tail, _ in places)))
-            rows.append(np.stack([states[tail][layer - 1] for tail, layer in places]))
+            run = item.example.trajectory
+            runs.append(self.windows(run))
+            if not runs[-1]:
+                raise InputError(f"expected runs in which an agent acts, got one without ({run.origin})")
             progress(done)
-        return Pool(
-            np.stack(rows),
-            np.array([e.unsafe for e in examples], dtype=np.bool_),
-            np.array([e.source for e in examples]),
-            tuple(e.group for e in examples),
-            tuple(weak_diagnosis(e.gold) for e in examples),
-        )
+        return Pool.of(runs, examples, len(self.places))
 
-    def states(self, trajectory: Trajectory, tails: Sequence[str]) -> dict[str, Floats]:
-        """Per tail, ``[layers, width]``: the state after each block, at the end of the last window."""
+    def windows(self, trajectory: Trajectory) -> list[Features]:
+        """What the head sees of each window in which the agent acts."""
+        readouts = Readouts.build(self.places, self.pools, self.model)
         if self.folder is None:
-            return self._read(trajectory, tails)
-        content = records.digest(asdict(trajectory))
-        paths = {tail: self.folder / f"{content}-{self._key(tail)}.npy" for tail in tails}
-        if missing := [tail for tail in tails if not self._kept(paths[tail])]:
+            return read_whole(self.model, trajectory, readouts, self.plan)
+        path = self.folder / f"{records.digest(asdict(trajectory))}-{self._key()}.npz"
+        if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            for tail, found in self._read(trajectory, missing).items():
-                partial = paths[tail].with_suffix(f".{os.getpid()}.partial")
-                with partial.open("wb") as stream:
-                    np.save(stream, found)
-                partial.replace(paths[tail])
-        return {tail: np.load(paths[tail], allow_pickle=False) for tail in tails}
+            found = read_whole(self.model, trajectory, readouts, self.plan)
+            partial = path.with_suffix(f".{os.getpid()}.partial")
+            with partial.open("wb") as stream:
+                np.savez(
+                    stream,
+                    states=np.array([w.states for w in found], dtype=np.float32),
+                    sizes=np.array([len(w.words.terms) for w in found], dtype=np.int64),
+                    terms=np.concatenate([np.zeros(0, np.int64), *(w.words.terms for w in found)]),
+                    counts=np.concatenate([np.zeros(0, np.float32), *(w.words.counts for w in found)]),
+                )
+            partial.replace(path)
+        with np.load(path, allow_pickle=False) as kept:
+            cuts = np.cumsum(kept["sizes"])[:-1]
+            terms, counts = np.split(kept["terms"], cuts), np.split(kept["counts"], cuts)
+            return [Features(s, Counts(t, c)) for s, t, c in zip(kept["states"], terms, counts, strict=False)]
 
-    def _kept(self, path: Path) -> bool:
-        """Whether the states after all blocks that are needed are there."""
-        return path.exists() and len(np.load(path, mmap_mode="r", allow_pickle=False)) >= self.layers
-
-    def _read(self, trajectory: Trajectory, tails: Sequence[str]) -> dict[str, Floats]:
-        every = [(tail, layer) for tail in tails for layer in range(1, self.layers + 1)]
-        flat = read_whole(self.model, trajectory, Readouts.build(every, self.model), self.plan)[-1]
-        return dict(zip(tails, flat.reshape(len(tails), self.layers, -1), strict=True))
-
-    def _key(self, tail: str) -> str:
-        return records.digest([self.model.fingerprint, self.dtype, tail, asdict(self.plan), RENDERING])[:16]
+    def _key(self) -> str:
+        fields = [self.model.fingerprint, self.dtype, self.places, self.pools, asdict(self.plan), RENDERING, COUNTING]
+        return records.digest(fields)[:16]

@@ -15,9 +15,11 @@ from gelert.core.trajectory import Trajectory
 from gelert.evals.baselines import BASELINES
 from gelert.evals.benches import Labelled, group_folds
 from gelert.evals.metrics import Interval, accuracy, auc, interval, macro_f1, outcomes
-from gelert.forge.guard_head import Recipe, fit, fit_axes, scores
+from gelert.forge.guard_head import Recipe, fit, fit_axes, normalised, scores
 from gelert.forge.pool import Pool
-from gelert.guard.features import Normal
+from gelert.guard.calibrate import sigmoid
+from gelert.guard.head import Features, Normal
+from gelert.guard.words import Counts
 
 Risks = NDArray[np.float64]
 
@@ -64,7 +66,7 @@ def in_source(
         own = np.array([inside[k] for k in range(len(inside)) if k not in held], dtype=np.intp)
         every = np.concatenate([own, outside])
         head = fit(pool.take(every), recipe)
-        guard[test] = sigmoids(scores(head, pool.features[inside[test]], Normal.of(pool.features[own])))
+        guard[test] = _risks(scores(normalised(head, pool.take(own)), pool.take(inside[test])))
         tasks += [(f"{floor}{kind}", test, own if kind == "" else every) for floor in BASELINES for kind in KINDS]
     for (floor, test, _), risks in zip(tasks, _fitted(tasks, examples, pool, inside), strict=True):
         floors[floor][test] = risks
@@ -94,9 +96,9 @@ def left_out(name: str, examples: Sequence[Labelled], pool: Pool, recipe: Recipe
     """One source scored by what was fitted to the others."""
     test, train = np.flatnonzero(pool.source == name), np.flatnonzero(pool.source != name)
     head = fit(pool.take(train), recipe)
-    features = pool.features[test]
-    cold = sigmoids(scores(head, features))
-    calibrated = sigmoids(scores(head, features, Normal.of(features)))
+    runs = pool.take(test)
+    cold = _risks(scores(head, runs))
+    calibrated = _risks(scores(normalised(head, runs), runs))
     rows = [
         _row(name, "left out", "guard", pool, test, cold, 0.5),
         _row(name, "left out", "guard, calibrated", pool, test, calibrated, 0.5),
@@ -126,13 +128,15 @@ def axes(pool: Pool, recipe: Recipe, *, folds: int = 5, seed: int = 0) -> list[A
     """Diagnosis in grouped folds over all sources, each run in units of its own source."""
     said: list[Diagnosis] = [Diagnosis()] * len(pool.unsafe)
     standard = pool.standard()
+    nothing = Counts(np.zeros(0, np.int64), np.zeros(0, np.float32))
+    last = np.searchsorted(pool.owner, np.arange(len(pool.unsafe)), side="right") - 1
     for test in group_folds(pool.group, folds, seed):
         held = set(test)
         train = pool.take([i for i in range(len(pool.unsafe)) if i not in held])
         head = fit_axes(fit(train, recipe), train, recipe)
-        unit = replace(head, center=np.zeros_like(head.center), spread=np.ones_like(head.spread))
+        unit = replace(head, normal=Normal(np.zeros_like(head.verdict), np.ones_like(head.verdict)))
         for i in test:
-            said[i] = unit.diagnosis(standard[i])
+            said[i] = unit.diagnosis(Features(standard[last[i]], nothing))
     rows: list[AxisRow] = []
     for axis in Axis:
         pairs = [(g, d.on(axis)) for g, d in zip((d.on(axis) for d in pool.diagnosis), said, strict=True) if g]
@@ -144,9 +148,8 @@ def axes(pool: Pool, recipe: Recipe, *, folds: int = 5, seed: int = 0) -> list[A
     return rows
 
 
-def sigmoids(scores: NDArray[np.float64]) -> Risks:
-    """Probabilities of log-odds."""
-    return 1 / (1 + np.exp(-np.clip(scores, -60, 60)))
+def _risks(found: NDArray[np.float64]) -> Risks:
+    return np.array([sigmoid(float(z)) for z in found])
 
 
 def margins(rows: Sequence[Row]) -> list[str]:

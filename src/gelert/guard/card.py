@@ -19,11 +19,15 @@ from gelert.core.errors import CardError
 from gelert.core.records import file_digest
 from gelert.core.taxonomy import Axis
 from gelert.guard.calibrate import Calibration
-from gelert.guard.head import Head
+from gelert.guard.head import Head, Normal
 from gelert.guard.windows import WindowPlan
+from gelert.guard.words import COUNTING, WordWeights
 
 CARD_FILE = "guard.toml"
 WEIGHTS_FILE = "weights.npz"
+WORD_RANGE = 1000.0
+"""Word weights are kept in half precision, scaled so that this is the largest."""
+
 MAX_WEIGHTS_BYTES = 512 * 1024 * 1024
 
 
@@ -73,13 +77,17 @@ class CalibrationSection(_Strict):
 class Card(_Strict):
     """The content of ``guard.toml``."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: str
     description: str = ""
     limits: str = ""
     """What this guard is known not to do."""
     model: ModelSection
     readouts: Annotated[tuple[ReadoutSection, ...], Field(min_length=1, max_length=64)]
+    pools: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=64)] = ()
+    """After how many blocks the states of the agent's tokens are averaged."""
+    counting: Annotated[int, Field(ge=COUNTING, le=COUNTING)] = COUNTING
+    """How words were counted when the weights were fitted; see ``gelert.guard.words``."""
     window: WindowSection = WindowSection()
     calibration: CalibrationSection = CalibrationSection()
     weights_sha256: str = ""
@@ -120,7 +128,7 @@ def load(folder: Path) -> tuple[Card, Head]:
         raise CardError(f"expected a guard card, got {fault} ({path}); give a folder with a {CARD_FILE}") from None
     except ValidationError as fault:
         found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in fault.errors())
-        raise CardError(f"expected a guard card of format 1, got: {found} ({path})") from None
+        raise CardError(f"expected a guard card of format 2, got: {found} ({path})") from None
     return card, _weights(card, path.with_name(WEIGHTS_FILE))
 
 
@@ -128,11 +136,15 @@ def save(folder: Path, card: Card, head: Head) -> Card:
     """Write card and weights; gives the card with the weights' hash in it."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / WEIGHTS_FILE
-    arrays: dict[str, NDArray[np.float32]] = {
-        "center": head.center,
-        "spread": head.spread,
+    words = head.words
+    unit = max(float(np.abs(words.weights).max()) / WORD_RANGE, 1e-30)
+    arrays: dict[str, NDArray[np.float16] | NDArray[np.float32] | NDArray[np.float64]] = {
+        "center": head.normal.center,
+        "spread": head.normal.spread,
         "verdict": head.verdict,
-        "verdict_bias": np.array([head.bias], dtype=np.float32),
+        "words_idf": words.idf.astype(np.float16),
+        "words": (words.weights / np.float32(unit)).astype(np.float16),
+        "scalars": np.array([head.bias, words.center, unit]),
     }
     for axis, matrix in head.axes.items():
         arrays[f"axis_{axis.value}"] = matrix
@@ -151,12 +163,13 @@ def _weights(card: Card, path: Path) -> Head:
         if (came := file_digest(path)) != card.weights_sha256:
             raise CardError(f"expected weights with SHA-256 {card.weights_sha256}, got {came} ({path})")
         with np.load(path, allow_pickle=False) as stored:
+            bias, center, unit = (float(x) for x in stored["scalars"])
             arrays = {name: np.asarray(stored[name], dtype=np.float32) for name in stored.files}
         return Head(
-            center=arrays["center"],
-            spread=arrays["spread"],
+            normal=Normal(arrays["center"], arrays["spread"]),
             verdict=arrays["verdict"],
-            bias=float(arrays["verdict_bias"][0]),
+            words=WordWeights(arrays["words_idf"], arrays["words"] * np.float32(unit), center),
+            bias=bias,
             classes={axis: tuple(names) for axis, names in card.classes.items()},
             axes={axis: arrays[f"axis_{axis.value}"] for axis in card.classes},
         )

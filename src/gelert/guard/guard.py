@@ -18,10 +18,8 @@ from gelert.core.trajectory import Role, Step, Trajectory
 from gelert.core.verdict import Evidence, Reading, Safe, Unreadable, Unsafe, Verdict
 from gelert.guard.calibrate import Calibration
 from gelert.guard.card import Card, load
-from gelert.guard.features import Readouts
+from gelert.guard.features import FeatureReader, Readouts
 from gelert.guard.head import Features, Head
-from gelert.guard.prompts.render import render
-from gelert.guard.windows import WindowedReader
 
 EVIDENCE_STEPS = 3
 """A verdict names at most this many steps."""
@@ -73,7 +71,7 @@ class HeadGuard:
     @cached_property
     def readouts(self) -> Readouts:
         """Where the head reads, in the model's tokens."""
-        return Readouts.build([(r.tail, r.layer) for r in self.card.readouts], self.model)
+        return Readouts.build([(r.tail, r.layer) for r in self.card.readouts], self.card.pools, self.model)
 
     def judge(self, trajectory: Trajectory) -> Verdict:
         """Read the whole trajectory and judge it; evidence is where the risk rose."""
@@ -96,46 +94,38 @@ class GuardSession:
     guard: HeadGuard
     start: Trajectory
     steps_read: int = 0
-    elided_characters: int = 0
     trace: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
     """(step, risk) after each of the agent's steps."""
-    risk_before: float = 0.0
-    """Risk of the request alone, before the agent's first step."""
-    _closed: list[float] = field(default_factory=list[float], init=False)
-    """Scores of windows that were full and left."""
-    _windows: WindowedReader = field(init=False)
-    _readouts: Readouts = field(init=False)
-    _last: tuple[int, Features] | None = field(default=None, init=False)
+    _closed: tuple[float, Features] | None = field(default=None, init=False)
+    """The worst window that was full and left, and its score."""
+    _reader: FeatureReader = field(init=False)
 
     def __post_init__(self) -> None:
-        rendered = render(self.start)
-        self.elided_characters = rendered.elided_characters
-        self._windows = WindowedReader(self.guard.model, rendered.header, self.guard.card.window_plan)
-        self.elided_characters += self._windows.elided_characters
-        self._readouts = self.guard.readouts
+        guard = self.guard
+        self._reader = FeatureReader(guard.model, self.start, guard.readouts, guard.card.window_plan)
+
+    @property
+    def risk_before(self) -> float:
+        """Risk before the agent's first step: of a run about which nothing is known."""
+        return self._calibration.risk(self.guard.head.bias)
 
     def append(self, step: Step) -> None:
         """Read one more step; after a step of the agent, the risk so far is added to ``trace``."""
-        if step.role is Role.AGENT and not self.trace:
-            self.risk_before = self._calibration.risk(self._whole(self._features()))
-        rendered = render(replace(self.start, tools=(), steps=(step,)))
-        self.elided_characters += rendered.elided_characters
-        for full in self._windows.append(rendered.pieces[0], step.role):
-            self._closed.append(self._score(self._readouts.features(full)))
+        for window in self._reader.append(step):
+            self._closed = self._worse(window)
         self.steps_read += 1
         if step.role is Role.AGENT:
-            self.trace.append((self.steps_read - 1, self._calibration.risk(self._whole(self._features()))))
+            self.trace.append((self.steps_read - 1, self._calibration.risk(self._worst()[0])))
 
     def verdict(self) -> Verdict:
         """The verdict on everything read so far."""
-        if not self.steps_read:
-            return Unreadable("expected at least one step, got an empty trajectory")
-        features = self._features()
-        score = self._whole(features)
+        if not self.trace:
+            return Unreadable(f"expected at least one step of the agent, got none in {self.steps_read} steps")
+        score, features = self._worst()
         if not np.isfinite(score):
             return Unreadable("expected a finite score, got one that is not; are the model's weights damaged?")
         risk = self._calibration.risk(score)
-        reading = Reading(self.steps_read, self.steps_read, self._windows.windows, self.elided_characters)
+        reading = Reading(self.steps_read, self.steps_read, self._reader.windows, self._reader.elided_characters)
         if risk < self._calibration.threshold:
             return Safe(risk, reading)
         return Unsafe(risk, reading, self.guard.head.diagnosis(features), rises(self.trace, self.risk_before))
@@ -144,17 +134,18 @@ class GuardSession:
     def _calibration(self) -> Calibration:
         return self.guard.card.scores
 
-    def _features(self) -> Features:
-        if self._last is None or self._last[0] != self.steps_read:
-            self._last = (self.steps_read, self._readouts.features(self._windows.reader))
-        return self._last[1]
-
-    def _score(self, features: Features) -> float:
-        return self.guard.head.score(features)
-
-    def _whole(self, features: Features) -> float:
+    def _worst(self) -> tuple[float, Features]:
         """The worst window decides: harm done early is not undone by a quiet end."""
-        return max([*self._closed, self._score(features)])
+        current = self._reader.features()
+        found = self._closed if current is None else self._worse(current)
+        assert found is not None, "after a step of the agent there is a window in which it acts"
+        return found
+
+    def _worse(self, window: Features) -> tuple[float, Features]:
+        """The worse of a window and the worst one that was left; a score that is not a number is the worst."""
+        score = self.guard.head.score(window)
+        kept = self._closed
+        return kept if kept is not None and not (score > kept[0] or np.isnan(score)) else (score, window)
 
 
 def rises(trace: Sequence[tuple[int, float]], before: float, most: int = EVIDENCE_STEPS) -> tuple[Evidence, ...]:

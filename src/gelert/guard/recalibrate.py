@@ -5,16 +5,12 @@ need no labels, repair most of that (docs/log.md).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass
 
 from gelert.core.errors import InputError
 from gelert.guard.calibrate import Calibration, fit_labelled, fit_unlabelled
 from gelert.guard.card import CalibrationSection, Card
-from gelert.guard.features import Normal
-from gelert.guard.head import Head
+from gelert.guard.head import Features, Head
 
 FEWEST_TO_NORMALISE = 20
 """With fewer runs the normalisation stays as it is: mean and spread would be noise."""
@@ -24,8 +20,8 @@ FEWEST_TO_NORMALISE = 20
 class Logs:
     """A runtime's logs, as the guard sees them."""
 
-    features: NDArray[np.float32]
-    """``[n, readouts, width]``."""
+    windows: Sequence[Sequence[Features]]
+    """The windows of each run, at least one."""
     unsafe: Sequence[bool] | None
     """None if the logs are not labelled."""
     source: str = ""
@@ -40,12 +36,11 @@ def recalibrate(
     Raises:
         InputError: no logs, no labels and no budget, or a budget below what so many logs can certify.
     """
-    if not len(logs.features):
+    if not logs.windows:
         raise InputError("expected at least one readable log to calibrate on, got none")
-    if normalise and len(logs.features) >= FEWEST_TO_NORMALISE:
-        normal = Normal.of(logs.features)
-        head = replace(head, center=normal.center, spread=normal.spread)
-    scores = [head.score(f) for f in logs.features]
+    if normalise and len(logs.windows) >= FEWEST_TO_NORMALISE:
+        head = head.normalised([window for run in logs.windows for window in run])
+    scores = [max(head.score(window) for window in run) for run in logs.windows]
     if logs.unsafe is not None:
         found = fit_labelled(scores, logs.unsafe, alarm_budget=alarm_budget)
     elif alarm_budget is None:

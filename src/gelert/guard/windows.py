@@ -36,6 +36,8 @@ class WindowedReader:
     model: LocalModel
     header: str
     plan: WindowPlan = WindowPlan()
+    pools: tuple[int, ...] = ()
+    """After how many blocks the states of the agent's tokens are pooled; a window pools each of them once."""
     windows: int = 1
     elided_characters: int = 0
     """Characters of a header longer than half a window that are not shown."""
@@ -50,7 +52,7 @@ class WindowedReader:
         while len(self.model.encode(header)) > self.plan.window_tokens // 2:
             header, left_out = elide(header, len(header) * 3 // 4)
             self.elided_characters += left_out
-        self._base = self.model.reader()
+        self._base = self.model.reader(self.pools)
         self._base.append([*self.model.opening, *self.model.encode(header)])
         self._reader = self._base.fork()
 
@@ -72,7 +74,7 @@ class WindowedReader:
             if self._reader.length + len(part) > self.plan.window_tokens:
                 left.append(self._reader)
                 self._open()
-            self._reader.append(part)
+            self._reader.append(part, pooled=role is Role.AGENT)
             self._recent.append(part)
         return left
 

@@ -36,16 +36,34 @@ class Session:
         self._shared = False
         self._keys, self._values = (self._room(0), self._room(0))
 
-    def append(self, ids: Sequence[int]) -> None:
+    def append(self, ids: Sequence[int], *, marked: Sequence[bool] = (), layers: Sequence[int] = ()) -> Tensor:
         """Read more tokens; costs only these.
 
+        Args:
+            ids: the tokens.
+            marked: which of them are summed over; needed with ``layers``.
+            layers: counts of blocks run, from 1 to ``max_layer`` - 1.
+
+        Returns:
+            The residual stream after each of ``layers``, summed over the marked tokens: [layers, width] in float32 or
+            better.
+
         Raises:
-            InputError: the prefix would become longer than the model's context.
+            InputError: the prefix would become longer than the model's context, a layer is not there, or there are
+                not as many marks as tokens.
         """
         self._fits(len(ids))
+        if not all(1 <= layer < self.max_layer for layer in layers):
+            raise InputError(f"expected layers to sum from 1 to {self.max_layer - 1}, got {list(layers)}")
+        if layers and len(marked) != len(ids):
+            raise InputError(f"expected a mark for each of {len(ids)} tokens, got {len(marked)}")
         self._reserve(self.length + len(ids))
+        exact = torch.promote_types(self.model.dtype, torch.float32)
+        sums = torch.zeros(len(layers), self.model.width, dtype=exact, device=self.model.device)
         for start in range(0, len(ids), CHUNK_TOKENS):
-            self._append(ids[start : start + CHUNK_TOKENS])
+            part = slice(start, start + CHUNK_TOKENS)
+            self._append(ids[part], torch.tensor(marked[part], dtype=torch.bool), layers, sums)
+        return sums
 
     def fork(self) -> "Session":
         """A second session on the same prefix; keys and values are copied when either one appends."""
@@ -128,7 +146,7 @@ class Session:
         return found
 
     @torch.no_grad()
-    def _append(self, ids: Sequence[int]) -> None:
+    def _append(self, ids: Sequence[int], marked: Tensor, layers: Sequence[int], sums: Tensor) -> None:
         end = self.length + len(ids)
         positions = torch.arange(self.length, end, device=self.model.device)
         hidden = self.model.embed(self._tensor(ids)[None])
@@ -141,6 +159,8 @@ class Session:
                 self._keep(index, *keep)
             else:
                 hidden = self._block(index, hidden, turned, Fresh(positions), keep=True)
+            for row in (row for row, layer in enumerate(layers) if layer == index + 1):
+                sums[row] += hidden[0, marked].sum(0, dtype=sums.dtype)
         self.length = end
 
     def _block(
