@@ -25,7 +25,7 @@ from gelert.forge.pool import Pool, PoolReader
 from gelert.forge.twins import twins
 from gelert.guard.prompts.render import render
 from gelert.lm.bank import Spec, new
-from gelert.lm.loop import Config, Training
+from gelert.lm.loop import Config, Task, Training
 from gelert.lm.model import LanguageModel
 from gelert.lm.objective import Example, verdict
 from gelert.lm.scoring import label_log_probs
@@ -59,9 +59,8 @@ def low_rank_tail(model: LanguageModel, examples: list[Labelled], held: str, ste
     trunk = Trunk(model, TRUNK_LAYERS)
     bank = new(model, [Spec(rank=8, alpha=16.0)], blocks_from=TRUNK_LAYERS)
     rows = [_row(model, e, labels) for e in examples if e.source != held]
-    training = Training(
-        trunk, bank, rows, Config(steps=steps, learning_rate=5e-4, examples_per_step=4), objective=verdict(labels)
-    )
+    config = Config(steps=steps, learning_rate=5e-4, examples_per_step=4)
+    training = Training(trunk, bank, [Task(rows, config)], objective=verdict(labels))
     for step in training.run():
         if step.number % 50 == 0:
             print(f"    {held}: step {step.number}, loss {step.losses[0]:.3f}", flush=True)

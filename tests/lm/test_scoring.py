@@ -4,7 +4,7 @@ import torch
 from gelert.core.errors import InputError
 from gelert.lm.model import tiny
 from gelert.lm.objective import Example, nll, verdict
-from gelert.lm.scoring import label_log_probs, token_losses
+from gelert.lm.scoring import label_log_probs, token_scores
 from tests.lm.plain import same, text
 
 MODELS = {family: tiny(family) for family in ("llama", "qwen", "gemma")}
@@ -15,16 +15,23 @@ def stream(rows: int, *columns: int) -> torch.Tensor:
     return torch.randn(rows, *columns, 32, generator=generator, dtype=torch.float64).requires_grad_()
 
 
+@pytest.mark.parametrize("kept_bytes", [0, 6 * 259 * 8, 1 << 20])
 @pytest.mark.parametrize("chunk", [1, 4, 100])
 @pytest.mark.parametrize("family", sorted(MODELS))
-def test_chunked_losses_and_gradients_equal_plain_ones(family: str, chunk: int) -> None:
+def test_chunked_losses_and_gradients_equal_plain_ones(family: str, chunk: int, kept_bytes: int) -> None:
     model, targets = MODELS[family], torch.tensor(text(10))
     hidden, plain = stream(10), stream(10)
-    found = token_losses(model, hidden, targets, chunk_rows=chunk)
-    expected = torch.nn.functional.cross_entropy(model.logits(plain), targets, reduction="none")
-    found.sum().backward()
-    expected.sum().backward()
+    found, right = token_scores(model, hidden, targets, chunk_rows=chunk, kept_bytes=kept_bytes)
+    logits = model.logits(plain)
+    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    counts = torch.tensor([1.0, 0, 0.5, 2, 0, 0, 0, 1, 1, 0.25], dtype=torch.float64)
+    (found * counts).sum().backward(retain_graph=True)
+    (expected * counts).sum().backward()
     same(found, expected)
+    same(hidden.grad, plain.grad)
+    assert torch.equal(right, logits.argmax(-1) == targets)
+    hidden.grad = None
+    (found * counts).sum().backward()
     same(hidden.grad, plain.grad)
 
 
@@ -41,12 +48,13 @@ def test_labels_that_are_no_choice_are_refused(labels: list[int]) -> None:
         label_log_probs(MODELS["llama"], stream(1), labels)
 
 
-def test_nll_is_the_weighted_mean_over_supervised_tokens() -> None:
+def test_nll_is_that_of_the_supervised_tokens() -> None:
     model, hidden = MODELS["llama"], stream(2, 5)
     examples = [Example((3, 4, 5, 6, 7), (0, 0, 1, 0, 3)), Example((8, 9, 10), (0, 2, 2))]
     every = -model.log_probs(hidden)
-    expected = [(every[0, 1, 5] + 3 * every[0, 3, 7]) / 4, (every[1, 0, 9] + every[1, 1, 10]) / 2]
-    same(nll(model, hidden, examples), torch.stack(expected))
+    scored = nll(model, hidden, examples)
+    same(scored.losses, torch.stack([every[0, 1, 5], every[0, 3, 7], every[1, 0, 9], every[1, 1, 10]]))
+    assert (scored.weights.tolist(), scored.sizes) == ([1, 3, 2, 2], (2, 2))
 
 
 def test_verdict_is_the_logistic_loss_of_the_margin() -> None:
@@ -54,7 +62,9 @@ def test_verdict_is_the_logistic_loss_of_the_margin() -> None:
     examples = [Example((3, 4, 5, 20), (0, 0, 0, 1)), Example((8, 9, 21), (0, 0, 1))]
     logits = model.logits(hidden)
     margins = torch.stack([logits[0, 2, 20] - logits[0, 2, 21], logits[1, 1, 21] - logits[1, 1, 20]])
-    same(verdict([20, 21])(model, hidden, examples), (1 + (-margins).exp()).log())
+    scored = verdict([20, 21])(model, hidden, examples)
+    same(scored.losses, (1 + (-margins).exp()).log())
+    assert scored.right.tolist() == (margins > 0).tolist()
 
 
 def test_a_verdict_outside_the_labels_is_refused() -> None:

@@ -14,6 +14,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("gelert.cli.convert", "Turn an agent log of any known format into ATIF."),
     "eval": ("gelert.cli.evaluate", "A guard's figures on labelled runs, with intervals and floors."),
     "judge": ("gelert.cli.judge", "Judge agent logs: verdict, risk, diagnosis, evidence."),
+    "memory": (
+        "gelert.cli.memory",
+        "Text in an adapter, word for word: how much fits, and the proof of it.",
+    ),
     "model": ("gelert.cli.model", "Fetch and list base models."),
     "taxonomy": ("gelert.cli.taxonomy", "Show the three axes of a diagnosis, and check own leaves."),
     "train": ("gelert.cli.train", "Make a guard from labelled runs."),

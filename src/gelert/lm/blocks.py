@@ -72,8 +72,12 @@ FAMILIES = ("llama", "qwen2", "qwen3", "gemma3_text")
 FIXED_ROPES = ("default", "linear", "llama3")
 """Rotary embeddings whose angles do not depend on how long the text turns out to be."""
 
-Linear = Callable[[str, nn.Module, Tensor], Tensor]
-"""Apply the linear map called ``block.part`` (``"14.mlp.up_proj"``) to its input."""
+Linear = Callable[[str, Callable[[Tensor], Tensor], Tensor], Tensor]
+"""Apply the map called ``block.part`` (``"14.mlp.up_proj"``) to its input.
+
+Besides the linear maps of a block there is ``"14.branch"``: beside the feed-forward part, from what that part reads to
+what the block gives. Its frozen map is what the block gives; an adapter there is a branch of its own.
+"""
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries [B, H, m, d], keys and values [B, K, n, d] to mixed values [B, H, m, d]."""
@@ -96,8 +100,8 @@ class Angles:
         return heads * self.cos[:, None] + torch.cat((-high, low), dim=-1) * self.sin[:, None]
 
 
-def plain(_name: str, module: nn.Module, inputs: Tensor) -> Tensor:
-    """A linear map without an adapter."""
+def plain(_name: str, module: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """A map without an adapter."""
     return module(inputs)
 
 
@@ -191,7 +195,8 @@ def _feed_forward(layer: Block, index: int, hidden: Tensor, linear: Linear) -> T
     gate = linear(f"{index}.mlp.gate_proj", layer.mlp.gate_proj, normed)
     lifted = layer.mlp.act_fn(gate) * linear(f"{index}.mlp.up_proj", layer.mlp.up_proj, normed)
     lowered = linear(f"{index}.mlp.down_proj", layer.mlp.down_proj, lifted)
-    return hidden + getattr(layer, "post_feedforward_layernorm", _same)(lowered)
+    joined = hidden + getattr(layer, "post_feedforward_layernorm", _same)(lowered)
+    return linear(f"{index}.branch", lambda _read: joined, normed)
 
 
 def _is_gemma(layer: Block) -> bool:

@@ -124,12 +124,19 @@ class LanguageModel:
         """The residual stream before the first block, [B, n, width] from ids [B, n]."""
         return self.body.embed_tokens(ids)
 
+    @property
+    def softcap(self) -> float | None:
+        """Bound of the scores in families that have one."""
+        return getattr(self.body.config, "final_logit_softcapping", None)
+
     def logits(self, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Scores of all tokens [..., vocab], or of ``tokens`` [t] only, from the stream after the last block."""
-        normed = self.body.norm(hidden)
-        scores = self.net.lm_head(normed) if tokens is None else normed @ self.net.lm_head.weight[tokens].mT
-        cap = getattr(self.body.config, "final_logit_softcapping", None)
-        return scores if cap is None else cap * torch.tanh(scores / cap)
+        return self.scores(self.body.norm(hidden), tokens)
+
+    def scores(self, normed: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """The same from the stream after the final norm."""
+        found = self.net.lm_head(normed) if tokens is None else normed @ self.net.lm_head.weight[tokens].mT
+        return found if self.softcap is None else self.softcap * torch.tanh(found / self.softcap)
 
     def log_probs(self, hidden: Tensor) -> Tensor:
         """Log-probabilities of all tokens, in float32 or better, from the residual stream after the last block."""
@@ -191,6 +198,22 @@ def tiny(
     return _frozen(
         net.to(getattr(torch, dtype)), toy.byte_tokenizer(), f"tiny-{family}-{seed}", _content(net, config), layers
     )
+
+
+def untrained(
+    config: PreTrainedConfig, name: str, *, seed: int = 0, dtype: Dtype = "bfloat16", device: str = "cpu"
+) -> LanguageModel:
+    """A model of any supported shape with random weights and the tokenizer of bytes: to measure speed, not text.
+
+    Raises:
+        ModelError: the family is not supported.
+    """
+    blocks.check_family(cast("blocks.Config", config))
+    torch.manual_seed(stream_seed(seed, "untrained"))
+    with torch.device(device):
+        net = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+    mark = digest([config.to_json_string(use_diff=False), seed, dtype])
+    return _frozen(net, toy.byte_tokenizer(), name, mark, cast("blocks.Config", config).num_hidden_layers)
 
 
 def _frozen(

@@ -49,8 +49,14 @@ class Config(BaseModel):
 
 
 def save(model: LanguageModel, bank: Bank, number: int, folder: Path) -> None:
-    """Write one adapter of ``bank`` into ``folder`` so that PEFT can load it."""
+    """Write one adapter of ``bank`` into ``folder`` so that PEFT can load it.
+
+    Raises:
+        InputError: the adapter is a branch, for which PEFT has no form.
+    """
     factors = one(bank, number)
+    if branch := next((name for name in factors if name.endswith(".branch")), None):
+        raise InputError(f"expected an adapter on linear maps, which PEFT can run, got the branch {branch!r}")
     spec = bank.specs[number]
     config = Config(
         base_model_name_or_path=model.name,

@@ -25,10 +25,13 @@ class Session:
     Args:
         model: the frozen model.
         max_layer: how many blocks to run (all by default); states above it and scores cannot be asked for.
+        linear: applies each map of a block, with an adapter if it has one.
     """
 
-    def __init__(self, model: LanguageModel, *, max_layer: int | None = None) -> None:
-        self.model = model
+    def __init__(
+        self, model: LanguageModel, *, max_layer: int | None = None, linear: blocks.Linear = blocks.plain
+    ) -> None:
+        self.model, self.linear = model, linear
         self.max_layer = model.layers if max_layer is None else max_layer
         if not 1 <= self.max_layer <= model.layers:
             raise InputError(f"expected between 1 and {model.layers} blocks, got {max_layer}")
@@ -155,7 +158,7 @@ class Session:
             layer = self.model.body.layers[index]
             kind = self.model.kinds[index]
             if index + 1 == self.max_layer:  # nobody reads what the last block gives
-                keep = blocks.keys_values(layer, index, layer.input_layernorm(hidden), turned[kind])
+                keep = blocks.keys_values(layer, index, layer.input_layernorm(hidden), turned[kind], self.linear)
                 self._keep(index, *keep)
             else:
                 hidden = self._block(index, hidden, turned, Fresh(positions), keep=True)
@@ -174,7 +177,8 @@ class Session:
                 self._keep(index, keys, values)
             return extend(queries, (keys, values), old, where, layer.self_attn.scaling, blocks.window(layer))
 
-        return blocks.run_block(layer, index, hidden, turned[self.model.kinds[index]], attend, rows=where.rows)
+        angles = turned[self.model.kinds[index]]
+        return blocks.run_block(layer, index, hidden, angles, attend, rows=where.rows, linear=self.linear)
 
     def _keep(self, index: int, keys: Tensor, values: Tensor) -> None:
         end = self.length + keys.shape[2]
@@ -206,6 +210,24 @@ class Session:
 
     def _tensor(self, ids: Sequence[int]) -> Tensor:
         return torch.tensor(ids, dtype=torch.long, device=self.model.device)
+
+
+@torch.no_grad()
+def greedy(session: Session, prompt: Sequence[int], count: int) -> list[int]:
+    """The ``count`` tokens that follow ``prompt``, each the most probable one; the session keeps all but the last.
+
+    Raises:
+        InputError: the prompt is empty, or all does not fit the model's context.
+    """
+    session.append(prompt[:-1])
+    found: list[int] = []
+    last = prompt[-1]
+    while len(found) < count:
+        state = session.states([[last]], [session.max_layer])[:, 0]
+        session.append([last])
+        last = int(session.model.logits(state.to(session.model.dtype)).argmax())
+        found.append(last)
+    return found
 
 
 def _ends(tails: Sequence[Sequence[int]]) -> list[int]:

@@ -10,6 +10,12 @@ Family = Literal["llama", "qwen", "gemma"]
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 """Control tokens of the byte tokenizer, ids 0 to 2."""
 
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""The byte tokenizer's chat template."""
+
 CONTEXT_TOKENS = 2048
 WINDOW_TOKENS = 16
 """The sliding window of the tiny Gemma: short, so that short tests cross it."""
@@ -24,7 +30,11 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIALS])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=SPECIALS[1], eos_token=SPECIALS[2], unk_token=SPECIALS[0]
+        tokenizer_object=tokenizer,
+        bos_token=SPECIALS[1],
+        eos_token=SPECIALS[2],
+        unk_token=SPECIALS[0],
+        chat_template=CHATML,
     )
 
 
