@@ -3,22 +3,11 @@
 import json
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner, Result
 
 from gelert.cli.main import app
-from gelert.lm.model import tiny
 
 QWEN = Path(__file__).parent.parent / "data" / "qwen_law.csv"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("tiny")
-    made = tiny(width=64, dtype="float32")
-    made.net.save_pretrained(path)
-    made.tokenizer.save_pretrained(path)
-    return path
 
 
 def run(*words: object) -> Result:
