@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long test-runtimes check format bench clean help
+.PHONY: demo test test-long test-runtimes test-ray check format bench clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,10 @@ test-long: $(STAMP)  ## the tests that take longer than a minute
 test-runtimes: $(STAMP)  ## drive the real Codex and Claude Code binaries against a scripted model, offline
 	$(BIN)/pip install -q openai-codex-cli-bin==0.163.0 claude-agent-sdk==0.2.187
 	$(BIN)/pytest -m real_runtime
+
+test-ray: $(STAMP)  ## sweep over a Ray cluster of this machine
+	$(BIN)/pip install -q -c constraints.txt -e ".[ray]"
+	$(BIN)/pytest -m cluster
 
 check: $(STAMP)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

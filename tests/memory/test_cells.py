@@ -81,6 +81,32 @@ def test_cells_trained_by_several_processes_are_the_same(folder: Path, tmp_path:
         assert found[0][cell].final == pytest.approx(found[1][cell].final, abs=1e-4)
 
 
+def test_an_interrupt_reaches_all_processes_and_they_keep_what_they_reached(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def stops(done: int, total: int, _what: str) -> None:
+        assert done < total
+        if done:
+            raise KeyboardInterrupt
+
+    long = setup(folder, steps=20_000)
+    with pytest.raises(KeyboardInterrupt):
+        Sweep(tmp_path, long, CELLS[:6]).run(stops, workers=2)
+    assert list((tmp_path / "partial").glob("*.pt"))
+    assert read(tmp_path) == []
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.cluster
+@pytest.mark.filterwarnings("default")
+def test_cells_trained_by_a_cluster_are_the_same(folder: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    Sweep(one, setup(folder), CELLS[:6]).run(quiet)
+    Sweep(two, setup(folder), CELLS[:6]).run(quiet, ray="local")
+    found = [{record.cell: record.final for record in read(path)} for path in (one, two)]
+    assert found[0] == pytest.approx(found[1], abs=1e-4)
+
+
 @pytest.mark.parametrize("method", ["sft", "memft-ot", "memft-sw", "cramming"])
 @pytest.mark.parametrize(
     "more",

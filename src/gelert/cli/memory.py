@@ -90,8 +90,9 @@ The same command goes on where an interrupted sweep stopped.
 @click.option("--until", type=click.FloatRange(0, 1), help="Leave once all tokens are recalled with more than this.")
 @click.option("--group-tokens", default=1024, show_default=True, help="Tokens a step of cells trained together.")
 @click.option("--workers", default=1, show_default=True, help="Processes.")
+@click.option("--ray", default="", help="Address of a Ray cluster that does it; 'local' for one of this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records as JSON lines.")
-def sweep(out: Path, workers: int, as_json: bool, **asked: object) -> None:
+def sweep(out: Path, workers: int, ray: str, as_json: bool, **asked: object) -> None:
     """Train one adapter for each rank, length, method and seed, many at a time, and certify each."""
     _require()
     from gelert.memory.cells import Setup, Sweep, grid, read
@@ -107,7 +108,7 @@ def sweep(out: Path, workers: int, as_json: bool, **asked: object) -> None:
         cast("list[int]", axes["seeds"]),
     )
     with _progress() as progress:
-        Sweep(out, setup, cells).run(progress, workers=workers)
+        Sweep(out, setup, cells).run(progress, workers=workers, ray=ray)
     found = [record for record in read(out) if record.cell in set(cells)]
     if as_json:
         for record in found:

@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +31,7 @@ from gelert.lm.weights import METHODS, OnlyThreshold
 from gelert.memory.corpora import example, graded, passage, phone_book, random_tokens, read_facts
 from gelert.memory.keep import finish
 from gelert.memory.law import Point
+from gelert.memory.spread import Tell, machines, processes
 
 KIND, VERSION = "memory-cell", 1
 Corpus = Literal["random", "phone-book", "text"]
@@ -135,6 +137,9 @@ def grid(
     ]
 
 
+Found = list[tuple[Record, list[Certificate]]]
+"""Of each cell of a group."""
+
 Progress = Callable[[int, int, str], None]
 """Told the token-steps that are done, all of them, and what is being done."""
 
@@ -166,38 +171,40 @@ class Sweep:
         done = {record.cell for record in read(self.folder)}
         return [cell for cell in self.cells if cell not in done]
 
-    def run(self, progress: Progress, *, workers: int = 1) -> None:
-        """Train and certify what is missing; an interrupt keeps what was reached."""
+    def run(self, progress: Progress, *, workers: int = 1, ray: str = "") -> None:
+        """Train and certify what is missing; an interrupt keeps what was reached.
+
+        Args:
+            progress: told of every step here, every half second of other processes, every group of a cluster.
+            workers: processes on this machine.
+            ray: address of a Ray cluster to do it instead, ``local`` for one of this machine.
+
+        Raises:
+            MissingError: a cluster is asked for and Ray is not installed.
+        """
         missing = self.missing()
         if not missing:
             return
         groups = list(grouped(self.setup, missing))
-        clock = _Clock(progress, sum(self._cost(cell) for cell in missing))
-        if workers == 1:
+        clock = _Clock(progress, [sum(map(self._cost, group)) for group in groups])
+        for number, found in self._results(groups, clock, workers, ray):
+            self._keep(found)
+            clock.tell(number, None, "")
+
+    def _results(
+        self, groups: Sequence[list[Cell]], clock: "_Clock", workers: int, ray: str
+    ) -> Iterator[tuple[int, Found]]:
+        work = partial(train_group, self.setup, self.folder)
+        if ray:
+            yield from machines(work, groups, ray)
+        elif workers > 1:
+            yield from processes(work, groups, workers, clock.tell)
+        else:
             bench = Bench(self.setup)
-            for group in groups:
-                self._keep(bench.train(group, self.folder, clock.group(sum(map(self._cost, group)))))
-            return
-        self._spread(groups, workers, clock)
+            for number, group in enumerate(groups):
+                yield number, bench.train(group, self.folder, partial(clock.tell, number))
 
-    def _spread(self, groups: Sequence[list[Cell]], workers: int, clock: "_Clock") -> None:
-        """Groups over processes; each hands its records back, and this one alone writes them."""
-        import multiprocessing
-        from concurrent.futures import ProcessPoolExecutor, as_completed
-
-        threads = max(1, torch.get_num_threads() // workers)
-        with ProcessPoolExecutor(
-            workers,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=torch.set_num_threads,
-            initargs=(threads,),
-        ) as pool:
-            running = {pool.submit(train_group, self.setup, group, self.folder): group for group in groups}
-            for done in as_completed(running):
-                self._keep(done.result())
-                clock.group(sum(map(self._cost, running[done])))(None, "")
-
-    def _keep(self, found: Sequence[tuple[Record, Sequence[Certificate]]]) -> None:
+    def _keep(self, found: Found) -> None:
         for record, seen in found:
             np.savez_compressed(
                 self.folder / "tokens" / f"{record.cell.name}.npz",
@@ -257,9 +264,9 @@ def grouped(setup: Setup, cells: Sequence[Cell]) -> Iterator[list[Cell]]:
         yield group
 
 
-def train_group(setup: Setup, cells: Sequence[Cell], folder: Path) -> list[tuple[Record, list[Certificate]]]:
-    """A group in a process of its own."""
-    return Bench(setup).train(cells, folder, lambda _done, _what: None)
+def train_group(setup: Setup, folder: Path, cells: Sequence[Cell], tell: Tell) -> Found:
+    """A group in a process of its own, perhaps on another machine."""
+    return Bench(setup).train(cells, folder, tell)
 
 
 class Bench:
@@ -315,30 +322,28 @@ class Bench:
             return replace(made, rule=OnlyThreshold(when_empty="zero"), curriculum=stages)
         return made
 
-    def train(
-        self, cells: Sequence[Cell], folder: Path, report: Callable[[int | None, str], None]
-    ) -> list[tuple[Record, list[Certificate]]]:
+    def train(self, cells: Sequence[Cell], folder: Path, report: Tell) -> Found:
         """Train a group, from where it was left, and certify it.
 
         Args:
             cells: the group.
             folder: of the sweep.
-            report: told how many token-steps are done of it (``None`` for all), and at what loss.
+            report: told how many token-steps are done of it, and at what loss.
         """
         texts = {length: self.examples(length) for length in {cell.length for cell in cells}}
         adapters = self.adapters(cells)
         training = Training(self.trunk, adapters, [Task(texts[c.length], self.config(c)) for c in cells])
         key = hashlib.sha256("\n".join(cell.name for cell in cells).encode()).hexdigest()[:16]
-        partial = folder / "partial" / f"{key}.pt"
-        seconds = finish(training, partial, self._teller(cells, training, report))
-        report(None, "")
+        kept = folder / "partial" / f"{key}.pt"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        seconds = finish(training, kept, self._teller(cells, training, report))
         flat = [(number, one) for number, cell in enumerate(cells) for one in texts[cell.length]]
         numbers, examples = [number for number, _ in flat], [one for _, one in flat]
         prefill = training.prefill
         after = iter(certify(self.trunk, examples, adapters, numbers, prefill=prefill))
         before = {length: self._before(own, prefill) for length, own in texts.items()}
         weights = [taken * tokens_a_step(self.setup, c) for taken, c in zip(training.taken, cells, strict=True)]
-        found: list[tuple[Record, list[Certificate]]] = []
+        found: Found = []
         for number, cell in enumerate(cells):
             seen = [next(after) for _ in texts[cell.length]]
             share = weights[number] / max(1, sum(weights))
@@ -348,12 +353,10 @@ class Bench:
                     seen,
                 )
             )
-        partial.unlink(missing_ok=True)
+        kept.unlink(missing_ok=True)
         return found
 
-    def _teller(
-        self, cells: Sequence[Cell], training: Training, report: Callable[[int | None, str], None]
-    ) -> Callable[[Step], bool]:
+    def _teller(self, cells: Sequence[Cell], training: Training, report: Tell) -> Callable[[Step], bool]:
         """Reports each step; a cell that has left counts as done."""
         sizes = [tokens_a_step(self.setup, cell) for cell in cells]
 
@@ -394,17 +397,12 @@ def _record(
 
 
 class _Clock:
-    """Adds up what groups report."""
+    """Adds up what groups tell, of which each costs what ``costs`` says."""
 
-    def __init__(self, progress: Progress, total: int) -> None:
-        self.progress, self.total, self.done = progress, total, 0
+    def __init__(self, progress: Progress, costs: Sequence[int]) -> None:
+        self.progress, self.costs, self.done = progress, costs, [0] * len(costs)
 
-    def group(self, cost: int) -> Callable[[int | None, str], None]:
-        """The listener of one group, which costs ``cost``."""
-
-        def report(done: int | None, what: str) -> None:
-            self.progress(self.done + (cost if done is None else done), self.total, what)
-            if done is None:
-                self.done += cost
-
-        return report
+    def tell(self, group: int, done: int | None, what: str) -> None:
+        """What has been done of a group, ``None`` for all."""
+        self.done[group] = self.costs[group] if done is None else done
+        self.progress(sum(self.done), sum(self.costs), what)
