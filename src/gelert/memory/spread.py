@@ -96,7 +96,7 @@ def machines(work: Callable[[J, Tell], R], jobs: Sequence[J], address: str) -> I
         MissingError: Ray is not installed.
     """
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]  # an extra
     except ImportError:
         raise missing_extra("gelert memory sweep --ray", "ray") from None
     ray.init(address, include_dashboard=False if address == "local" else None, log_to_driver=False)
