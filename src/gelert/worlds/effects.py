@@ -19,17 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import cast
 
-from gelert.worlds.expressions import (
-    CallError,
-    Expression,
-    Found,
-    Run,
-    Scope,
-    expression,
-    holds,
-    same,
-    text_of,
-)
+from gelert.worlds.conditions import Conditions, conditions
+from gelert.worlds.expressions import CallError, Expression, Found, Run, Scope, expression, same, text_of
 from gelert.worlds.state import CLEAN, NO_TAINTS, Stored, Taint, Value
 
 LONGEST_PROGRAM, MOST_FOUND = 32, 50
@@ -122,29 +113,11 @@ def _require(test: Expression, message: object, scope: Scope) -> Statement:
     return do
 
 
-Tests = list[tuple[str, Callable[[object, object], bool], Expression]]
-
-
-def _tests(source: object, table: str, scope: Scope) -> Tests:
-    """``{"from": "$who"}`` for the same value, ``{"subject": {"has": "$part"}}`` for a part."""
-    if not isinstance(source, dict):
-        raise scope.bad('"where" with fields', source)
-    found: Tests = []
-    for field, wanted in cast("dict[str, object]", source).items():
-        if field != "id" and field not in scope.fields(table):
-            raise scope.bad(f"a field of {table} ({', '.join(sorted(scope.fields(table)))})", field)
-        if isinstance(wanted, dict) and set(cast("dict[str, object]", wanted)) == {"has"}:
-            found.append((field, holds, expression(cast("dict[str, object]", wanted)["has"], scope)))
-        else:
-            found.append((field, same, expression(wanted, scope)))
-    return found
-
-
 def _select(kind: str, given: dict[str, object], scope: Scope) -> tuple[Statement, Scope]:
     table = given[kind]
     scope.fields(table)
     assert isinstance(table, str)
-    tests = _tests(given.get("where", {}), table, scope)
+    tests = conditions(given.get("where", {}), table, scope)
     after = scope.bound(given.get("let"), "row" if kind == "one" else "list", table)
     name = cast("str", given["let"])
     if kind == "find":
@@ -172,7 +145,7 @@ def _by_key(name: str, table: str, key: Expression) -> Statement:
     return do
 
 
-def _matching(run: Run, table: str, tests: Tests) -> tuple[list[Found], Taint]:
+def _matching(run: Run, table: str, tests: Conditions) -> tuple[list[Found], Taint]:
     """The rows that pass, and the taint of the choice: of what was asked, and of every value it was held against."""
     asked = [(field, test, *wanted(run)) for field, test, wanted in tests]
     taint = run.taint | run.presence(table)
@@ -198,7 +171,7 @@ def _rows(run: Run, table: str) -> list[tuple[str, Stored]]:
     return [(key, row) for key, row in rows.items() if row is not None]
 
 
-def _one(name: str, table: str, tests: Tests) -> Statement:
+def _one(name: str, table: str, tests: Conditions) -> Statement:
     def do(run: Run) -> None:
         found, taint = _matching(run, table, tests)
         run.taint = taint
@@ -209,7 +182,7 @@ def _one(name: str, table: str, tests: Tests) -> Statement:
     return do
 
 
-def _find(name: str, table: str, tests: Tests) -> Statement:
+def _find(name: str, table: str, tests: Conditions) -> Statement:
     def do(run: Run) -> None:
         found, taint = _matching(run, table, tests)
         run.names[name] = found[:MOST_FOUND], taint

@@ -1,15 +1,16 @@
 """Values of the tool language: what a program may name, and operations on it, checked and compiled to closures.
 
 Text that begins with ``$`` names a value (``$to`` an argument, ``$mail.body`` a field of a row that was found; ``$$``
-is a dollar sign); an object with one key is an operation (``{"concat": ["Re: ", "$mail.subject"]}``); all else is
-itself.
+is a dollar sign); an object with one key is an operation (``{"concat": ["Re: ", "$mail.subject"]}``, or in short
+``{"text": "Re: {mail.subject}"}``); all else is itself.
 Every value carries its taint through each operation.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import cast
+from typing import TypeGuard, cast
 
 from gelert.core.errors import InputError
 from gelert.worlds.state import CLEAN, State, Stored, Taint, Value
@@ -116,8 +117,13 @@ def text_of(value: object) -> str:
     return str(value)
 
 
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is one; a flag is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         raise CallError(f"expected a number, got {text_of(value)!r}")
     return value
 
@@ -142,13 +148,17 @@ PARTIAL = frozenset({"slice", "lt", "le", "add", "sub", "mul"})
 """Operations that fail on operands of the wrong kind: that the call goes on says something of these."""
 
 
+def _concat(*parts: object) -> str:
+    return "".join(map(text_of, parts))
+
+
 def _replace(text: object, old: object, new: object) -> str:
     return text_of(text).replace(text_of(old), text_of(new)) if text_of(old) else text_of(text)
 
 
 OPERATIONS: Mapping[str, tuple[int | None, Callable[..., object]]] = MappingProxyType(
     {
-        "concat": (None, lambda *parts: "".join(map(text_of, parts))),
+        "concat": (None, _concat),
         "lower": (1, lambda text: text_of(text).lower()),
         "upper": (1, lambda text: text_of(text).upper()),
         "reverse": (1, lambda text: text_of(text)[::-1]),
@@ -187,6 +197,8 @@ def expression(source: object, scope: Scope, depth: int = 0) -> Expression:
     if not isinstance(source, dict) or len(source) != 1:  # pyright: ignore[reportUnknownArgumentType]
         raise scope.bad("a value, a name with $, or an object with one operation", source)
     ((name, operands),) = cast("dict[str, object]", source).items()
+    if name == "text":
+        return template(operands, scope)
     if name in ("count", "join"):
         return _of_list(name, operands, scope)
     if name not in OPERATIONS or not isinstance(operands, list):
@@ -196,6 +208,22 @@ def expression(source: object, scope: Scope, depth: int = 0) -> Expression:
     if not parts or (arity is not None and len(parts) != arity):
         raise scope.bad(f"{arity or 'some'} operands of {name}", source)
     return _operation(parts, work, partial=name in PARTIAL)
+
+
+_HOLE = re.compile(r"\{([a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)?)\}")
+
+
+def template(source: object, scope: Scope) -> Expression:
+    """A text with names in braces: ``"Dear {mail.sender}, ..."``; a brace that holds no name is itself.
+
+    Raises:
+        InputError: it names what is not known here.
+    """
+    if not isinstance(source, str):
+        raise scope.bad("a text", source)
+    parts = _HOLE.split(source)
+    compiled = [_name(part, scope) if at % 2 else _constant(part) for at, part in enumerate(parts) if at % 2 or part]
+    return _operation(compiled, _concat, partial=False)
 
 
 def _constant(value: Value) -> Expression:
