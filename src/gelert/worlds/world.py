@@ -11,7 +11,8 @@ A world is a JSON object::
                 "gives": {"mail": {"rows": "$mail_row", "fields": ["sender", "body"]}}}]}
 
 A ``lookup`` writes nothing. An ``action`` finds its targets by what it is told, exactly one or it fails, and tells
-nothing that it was not told. A ``bulk`` action may search and loop.
+nothing that it was not told. A ``bulk`` action may search and loop. A ``shell`` stands for other tools
+(``gelert.worlds.shell``), which may be ``"hidden": true``: not offered by themselves.
 """
 
 import json
@@ -24,12 +25,17 @@ from typing import Literal, cast, get_args
 
 from gelert.core.errors import InputError
 from gelert.core.trajectory import Setting, ToolSpec
+from gelert.worlds import shell
 from gelert.worlds.effects import Gives, Statement, gives, kind_of, program
 from gelert.worlds.expressions import CallError, Fields, Run, Scope
+from gelert.worlds.shell import Command, Outcome, failed
 from gelert.worlds.state import CLEAN, Base, Row, State, Taint, Value
 
-Kind = Literal["lookup", "action", "bulk"]
+Kind = Literal["lookup", "action", "bulk", "shell"]
 Argument = Literal["string", "integer", "number", "boolean"]
+
+LINE = "command"
+"""The one argument of a shell."""
 
 LARGEST_FILE = 4_000_000
 LONGEST_ARGUMENT = 20_000
@@ -56,6 +62,10 @@ class Tool:
     reads: frozenset[str]
     """Tables."""
     writes: frozenset[str]
+    commands: tuple[Command, ...] = ()
+    """Of a shell; it has no statements of its own."""
+    hidden: bool = False
+    """Not offered to agents: a shell's command only."""
 
     @cached_property
     def spec(self) -> ToolSpec:
@@ -68,7 +78,7 @@ class Tool:
         }
         return ToolSpec(self.name, self.about, json.dumps(schema))
 
-    def run(self, state: State, arguments: Mapping[str, Value], taints: Mapping[str, Taint]) -> "Outcome":
+    def run(self, state: State, arguments: Mapping[str, Value], taints: Mapping[str, Taint]) -> Outcome:
         """Do the call: all of it, or nothing of it.
 
         Args:
@@ -79,14 +89,17 @@ class Tool:
         try:
             names = self._names(arguments, taints)
         except CallError as fault:
-            return Outcome(ok=False, result={"error": str(fault)}, taint=CLEAN, touched={})
+            return failed(str(fault))
+        if self.commands:
+            line, taint = names[LINE]
+            return shell.run(self.commands, state, str(line), taint)
         run = Run(state, names)
         try:
             for statement in self.statements:
                 statement(run)
             result, taint = self.answer(run)
         except CallError as fault:
-            return Outcome(ok=False, result={"error": str(fault)}, taint=run.taint, touched={})
+            return failed(str(fault), run.taint)
         run.commit()
         return Outcome(ok=True, result=result, taint=taint, touched=run.touched)
 
@@ -105,18 +118,6 @@ class Tool:
                 parameter.check(name, value)
             names[name] = value, taints.get(name, CLEAN)
         return names
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a call did."""
-
-    ok: bool
-    result: Mapping[str, object]
-    taint: Taint
-    """Of the result."""
-    touched: Mapping[tuple[str, str], Taint]
-    """Table and key of each row written, and what made that happen."""
 
 
 @dataclass(frozen=True)
@@ -200,9 +201,12 @@ def world(source: object, where: str) -> World:
     untrusted = frozenset(
         (one, field) for one, table in tables.items() for field, kind in table.fields.items() if kind == OUTSIDE
     )
-    tools = [_tool(told, fields, where) for told in _list(top.get("tools"), "tools", where)]
-    if len({tool.name for tool in tools}) < len(tools):
-        raise InputError(f"expected tools of different names, got two of one ({where})")
+    tools: dict[str, Tool] = {}
+    for told in _list(top.get("tools"), "tools", where):
+        tool = _tool(told, fields, tools, where)
+        if tool.name in tools:
+            raise InputError(f"expected tools of different names, got two called {tool.name} ({where})")
+        tools[tool.name] = tool
     setting = _string(top, "setting", where)
     if setting not in set(Setting):
         raise InputError(f"expected a setting of {', '.join(Setting)}, got {setting!r} ({where})")
@@ -214,7 +218,7 @@ def world(source: object, where: str) -> World:
         Base.of({one: table.rows for one, table in tables.items()}, untrusted),
         MappingProxyType(fields),
         untrusted,
-        MappingProxyType({tool.name: tool for tool in tools}),
+        MappingProxyType(tools),
         MappingProxyType(top),
     )
 
@@ -251,7 +255,7 @@ def row_of(fields: Mapping[str, str], source: object, where: str) -> Row:
     return {field: cast("Value", told.get(field, empty.get(kind, ""))) for field, kind in fields.items()}
 
 
-def _tool(source: object, tables: Fields, where: str) -> Tool:
+def _tool(source: object, tables: Fields, others: Mapping[str, Tool], where: str) -> Tool:
     told = _object(source, "a tool", where)
     name = _string(told, "name", where)
     where = f"tool {name}, {where}"
@@ -260,6 +264,8 @@ def _tool(source: object, tables: Fields, where: str) -> Tool:
         raise InputError(
             f"expected a name and a kind of {', '.join(get_args(Kind))}, got {name!r} and {kind!r} ({where})"
         )
+    if kind == "shell":
+        return _shell(told, name, others, where)
     arguments = {
         one: _parameter(given, f"argument {one}, {where}")
         for one, given in _object(told.get("arguments", {}), "arguments", where).items()
@@ -278,7 +284,44 @@ def _tool(source: object, tables: Fields, where: str) -> Tool:
         gives(told.get("gives"), after),
         reads,
         writes,
+        hidden=told.get("hidden", False) is True,
     )
+
+
+def _shell(told: dict[str, object], name: str, others: Mapping[str, Tool], where: str) -> Tool:
+    commands: list[Command] = []
+    for source in _list(told.get("commands"), "commands", where):
+        given = _object(source, "a command", where)
+        does = _string(given, "does", where)
+        words = tuple(_string(given, "line", where).split())
+        if does not in others or others[does].commands:
+            raise InputError(f"expected a command that does one of the tools before it, got {does!r} ({where})")
+        holes = {word.strip("{*}") for word in words if word.startswith("{")}
+        needed = {one for one, parameter in others[does].arguments.items() if parameter.required}
+        if not needed <= holes <= set(others[does].arguments):
+            raise InputError(f"expected the arguments of {does} in braces, got {' '.join(words)!r} ({where})")
+        commands.append(Command(words, others[does]))
+    if not commands:
+        raise InputError(f"expected at least one command, got none ({where})")
+    line = {LINE: Parameter("string", "the line", required=True, choices=())}
+    reads, writes = (
+        frozenset[str]().union(*(getattr(one.does, side) for one in commands)) for side in ("reads", "writes")
+    )
+    return Tool(
+        name,
+        _string(told, "about", where),
+        "shell",
+        MappingProxyType(line),
+        (),
+        _nothing,
+        reads,
+        writes,
+        tuple(commands),
+    )
+
+
+def _nothing(_run: Run) -> tuple[dict[str, object], Taint]:
+    return {}, CLEAN
 
 
 def _keeps_to_its_kind(kind: Kind, source: list[object], answer: object, scope: Scope) -> None:
