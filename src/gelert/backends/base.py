@@ -61,6 +61,8 @@ class FailureKind(StrEnum):
     """The server's body is larger than is accepted."""
     MALFORMED = "malformed"
     """The server's body is not the JSON that it should be."""
+    UNSUPPORTED = "unsupported"
+    """The model's chat form has no place for the messages."""
     EXHAUSTED = "exhausted"
     """A scripted backend has no answer left."""
 

@@ -44,8 +44,10 @@ def list_(worlds: tuple[str, ...], each: bool, as_json: bool) -> None:
     for world in {family.world.name: family.world for family in found.values()}.values():
         own = {name: family for name, family in found.items() if family.world is world}
         offered = sum(not tool.hidden for tool in world.tools.values())
-        row = {"world": world.name, "domain": world.domain, "setting": world.setting.value, "tools": offered,
-               "families": len(own), "tasks": len(list(_tasks(own)))}  # fmt: skip
+        row = {
+            **{"world": world.name, "domain": world.domain, "setting": world.setting.value, "tools": offered},
+            **{"families": len(own), "tasks": len(list(_tasks(own)))},
+        }
         print(json.dumps(row) if as_json else "  ".join(f"{name} {value}" for name, value in row.items()))
 
 
@@ -96,10 +98,16 @@ def check(worlds: tuple[str, ...], every: bool, as_json: bool) -> None:
         coverage.add(task)
         if wrong := prove(task):
             faults[task.name] = wrong
-    tools = {f"{f.world.name}/{name}" for f in found.values() for name, t in f.world.tools.items() if not t.hidden}
-    totals = {"domains": len({f.world.domain for f in found.values()}), "worlds": len({f.world.name for f in found.values()}),
-              "families": len(found), "tools": len(tools), "tasks": coverage.scenarios.total(),
-              "scenarios": dict(coverage.scenarios), "unproven": len(faults)}  # fmt: skip
+    worlds_ = {family.world.name: family.world for family in found.values()}
+    totals = {
+        "domains": len({world.domain for world in worlds_.values()}),
+        "worlds": len(worlds_),
+        "families": len(found),
+        "tools": sum(not tool.hidden for world in worlds_.values() for tool in world.tools.values()),
+        "tasks": coverage.scenarios.total(),
+        "scenarios": dict(coverage.scenarios),
+        "unproven": len(faults),
+    }
     if as_json:
         leaves = {axis.value: dict(coverage.leaves[axis]) for axis in Axis}
         print(json.dumps({**totals, "leaves": leaves, "empty": coverage.empty(), "faults": faults}))
