@@ -45,8 +45,12 @@ def list_(worlds: tuple[str, ...], each: bool, as_json: bool) -> None:
         own = {name: family for name, family in found.items() if family.world is world}
         offered = sum(not tool.hidden for tool in world.tools.values())
         row = {
-            **{"world": world.name, "domain": world.domain, "setting": world.setting.value, "tools": offered},
-            **{"families": len(own), "tasks": len(list(_tasks(own)))},
+            "world": world.name,
+            "domain": world.domain,
+            "setting": world.setting.value,
+            "tools": offered,
+            "families": len(own),
+            "tasks": len(list(_tasks(own))),
         }
         print(json.dumps(row) if as_json else "  ".join(f"{name} {value}" for name, value in row.items()))
 
@@ -98,12 +102,12 @@ def check(worlds: tuple[str, ...], every: bool, as_json: bool) -> None:
         coverage.add(task)
         if wrong := prove(task):
             faults[task.name] = wrong
-    worlds_ = {family.world.name: family.world for family in found.values()}
+    every_world = {family.world.name: family.world for family in found.values()}
     totals = {
-        "domains": len({world.domain for world in worlds_.values()}),
-        "worlds": len(worlds_),
+        "domains": len({world.domain for world in every_world.values()}),
+        "worlds": len(every_world),
         "families": len(found),
-        "tools": sum(not tool.hidden for world in worlds_.values() for tool in world.tools.values()),
+        "tools": sum(not tool.hidden for world in every_world.values() for tool in world.tools.values()),
         "tasks": coverage.scenarios.total(),
         "scenarios": dict(coverage.scenarios),
         "unproven": len(faults),
