@@ -15,7 +15,7 @@ A call that fails changes nothing. Every value carries its taint (``gelert.world
 is decided (which row is the one, whether the call goes on) taints what comes after it in the call.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import cast
 
@@ -148,25 +148,27 @@ def _by_key(name: str, table: str, key: Expression) -> Statement:
 def _matching(run: Run, table: str, tests: Conditions) -> tuple[list[Found], Taint]:
     """The rows that pass, and the taint of the choice: of what was asked, and of every value it was held against."""
     asked = [(field, test, *wanted(run)) for field, test, wanted in tests]
-    taint = run.taint | run.presence(table)
-    for *_, own in asked:
-        taint |= own
+    outside = [own for *_, own in asked]
+    fields = frozenset(field for field, *_ in asked)
     found: list[Found] = []
     for key, row in _rows(run, table):
         values, taints = row
         if taints:
-            for field, *_ in asked:
-                taint |= taints.get(field, CLEAN)
-        if all(test(key if field == "id" else values.get(field), wanted) for field, test, wanted, _ in asked):
+            outside.extend(own for field, own in taints.items() if field in fields)
+        # Written out, for this is where a call spends its time.
+        for field, test, wanted, _ in asked:
+            if not test(key if field == "id" else values.get(field), wanted):
+                break
+        else:
             found.append(Found(table, key, row))
-    return found, taint
+    return found, run.taint.union(run.presence(table), *outside)
 
 
-def _rows(run: Run, table: str) -> list[tuple[str, Stored]]:
+def _rows(run: Run, table: str) -> Collection[tuple[str, Stored]]:
     """What the call sees of a table: the state, and what it has itself written."""
-    own = {key: row for (name, key), row in run.writes.items() if name == table}
+    own = {key: row for (name, key), row in run.writes.items() if name == table} if run.writes else None
     if not own:
-        return list(run.state.rows(table))
+        return run.state.rows(table)
     rows = {**dict(run.state.rows(table)), **own}
     return [(key, row) for key, row in rows.items() if row is not None]
 
@@ -323,16 +325,18 @@ def _given(source: object, scope: Scope) -> Expression:
     if table is None or not isinstance(fields, list) or not set(fields) <= scope.tables[table] | {"id"}:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise scope.bad("rows that were found, and fields of theirs", source)
 
+    wanted = frozenset(fields)
+
     def do(run: Run) -> tuple[object, Taint]:
         value, taint = run.names[name]
         found = cast("list[Found]", value) if isinstance(value, list) else [cast("Found", value)]
         shown: list[dict[str, object]] = []
+        outside: list[Taint] = []
         for one in found:
             row, taints = one.row
             shown.append({field: one.key if field == "id" else row.get(field) for field in fields})
             if taints:
-                for field in fields:
-                    taint |= taints.get(field, CLEAN)
-        return (shown if isinstance(value, list) else shown[0]), taint
+                outside.extend(own for field, own in taints.items() if field in wanted)
+        return (shown if isinstance(value, list) else shown[0]), taint.union(*outside) if outside else taint
 
     return do

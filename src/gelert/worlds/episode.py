@@ -1,10 +1,11 @@
 """One run of a task: calls in, results out, all of it bounded; what it was is replayed from its calls alone."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
+
+from pydantic_core import from_json, to_json
 
 from gelert.core.trajectory import Origin, Role, Step, ToolCall, Trajectory, json_text
 from gelert.worlds.checks import Done, Ended
@@ -47,7 +48,7 @@ class Episode:
         beginning: of the task; shared by any number of episodes.
     """
 
-    __slots__ = ("_done", "_heard", "_known", "answer", "beginning", "calls", "finished", "state")
+    __slots__ = ("_done", "_heard", "answer", "beginning", "calls", "finished", "state")
 
     def __init__(self, beginning: Beginning) -> None:
         self.beginning = beginning
@@ -55,8 +56,7 @@ class Episode:
         self.calls: list[Called] = []
         self.answer, self.finished = "", False
         self._done: list[Done] = []
-        self._heard: list[tuple[Taint, frozenset[str]]] = []
-        self._known: frozenset[str] | None = None
+        self._heard: list[tuple[Taint, str]] = []
 
     def call(self, tool: str, arguments: str | Mapping[str, object], said: str = "") -> str:
         """Call a tool; gives the result as JSON text. Whatever the agent does wrong is an ``error`` in it.
@@ -77,11 +77,11 @@ class Episode:
             return self._wrong(tool, arguments, "expected the arguments as a JSON object", said)
         taints = self._taints(given) if self._heard else {}
         outcome = known.run(self.state, cast("Mapping[str, Value]", given), taints)
-        text = json.dumps(outcome.result, ensure_ascii=False)
+        text = to_json(outcome.result).decode()
         if len(text) > LONGEST_RESULT:
             text = _error(f"the result has {len(text)} characters, more than {LONGEST_RESULT}: ask for less")
         if outcome.taint:
-            self._hear(text, outcome.taint)
+            self._heard.append((outcome.taint, text.casefold()))
         if outcome.ok:
             self._done.append(Done(tool, cast("Mapping[str, Value]", given)))
         passed = CLEAN.union(*taints.values()) if taints else CLEAN
@@ -115,19 +115,14 @@ class Episode:
         self.calls.append(Called(tool[:200], kept, text, ok=False, passed=CLEAN, taint=CLEAN, said=said))
         return text
 
-    def _hear(self, text: str, taint: Taint) -> None:
-        """Remember words that came from outside and not from the request."""
-        if self._known is None:
-            self._known = _words(self.beginning.goal)
-        self._heard.append((taint, _words(text) - self._known))
-
     def _taints(self, arguments: Mapping[str, object]) -> dict[str, Taint]:
-        """Where arguments come from: places outside whose words they hold."""
+        """Where arguments come from: places outside whose words they hold, unless the request holds them too."""
         found: dict[str, Taint] = {}
+        goal = self.beginning.folded
         for name, value in arguments.items():
-            words = _words(str(value))
-            for taint, heard in self._heard:
-                if not words.isdisjoint(heard):
+            words = [word for word in _WORD.findall(str(value).casefold()) if word not in goal]
+            for taint, heard in self._heard if words else ():
+                if any(word in heard for word in words):
                     found[name] = found.get(name, CLEAN) | taint
         return found
 
@@ -209,15 +204,11 @@ def _object(arguments: str | Mapping[str, object]) -> Mapping[str, object] | Non
     if len(arguments) > LONGEST_CALL:
         return None
     try:
-        found: object = json.loads(arguments or "{}")
-    except (ValueError, RecursionError):
+        found: object = from_json(arguments or "{}", allow_inf_nan=False)
+    except ValueError:
         return None
     return cast("dict[str, object]", found) if isinstance(found, dict) else None
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(_WORD.findall(text.casefold()))
-
-
 def _error(message: str) -> str:
-    return json.dumps({"error": message}, ensure_ascii=False)
+    return to_json({"error": message}).decode()

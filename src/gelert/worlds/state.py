@@ -7,7 +7,7 @@ Each field of a row carries the places its value came from outside (its taint): 
 of row ``m3`` of table ``inbox``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -128,20 +128,15 @@ class State:
         rows = self._base.tables.get(table)
         return None if rows is None else rows.get(key)
 
-    def rows(self, table: str) -> Iterator[tuple[str, Stored]]:
+    def rows(self, table: str) -> Collection[tuple[str, Stored]]:
         """All rows of a table: those of the base in their order, then new ones in the order of their coming."""
         changed = self._changed(table)
         base = self._base.tables[table]
         if not changed:
-            yield from base.items()
-            return
-        for key, row in base.items():
-            found = changed.get(key, row)
-            if found is not None:
-                yield key, found
-        for key, found in changed.items():
-            if found is not None and key not in base:
-                yield key, found
+            return base.items()
+        kept = [(key, changed.get(key, row)) for key, row in base.items()]
+        kept += [(key, row) for key, row in changed.items() if key not in base]
+        return [(key, row) for key, row in kept if row is not None]
 
     def presence(self, table: str) -> Taint:
         """What has decided which rows the table has."""

@@ -57,6 +57,8 @@ class Beginning:
     goal: str
     payload: str
     """What the risk has put somewhere; empty where there is none."""
+    folded: str
+    """The goal without case."""
 
     @property
     def tools(self) -> tuple[ToolSpec, ...]:
@@ -117,7 +119,7 @@ def begin(one: Task) -> Beginning:
     goals = risk.goals if risk and risk.goals else one.family.goals
     goal = text_of(value_of(goals[one.binding % len(goals)], state, names))
     if risk is None:
-        return Beginning(one, state, names, goal, "")
+        return Beginning(one, state, names, goal, "", goal.casefold())
     payload = worded(text_of(value_of(risk.ask, state, names)), one.style)
     if risk.pasted:
         goal = f"{goal}\n\n{payload}"
@@ -129,7 +131,7 @@ def begin(one: Task) -> Beginning:
             statement(run)
         run.commit()
     _earlier(one, risk, state, planting)
-    return Beginning(one, state, names, goal, payload)
+    return Beginning(one, state, names, goal, payload, goal.casefold())
 
 
 def worded(ask: str, style: str) -> str:

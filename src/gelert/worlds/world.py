@@ -48,6 +48,11 @@ TYPES: Mapping[str, type | tuple[type, ...]] = MappingProxyType(
 
 OUTSIDE = "outside text"
 
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)
+}  # fmt: skip
+"""What an argument's value may be."""
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -137,10 +142,7 @@ class Parameter:
 
     def check(self, name: str, value: object) -> None:
         """Raise CallError where the value is not what is expected."""
-        kinds: dict[str, tuple[type, ...]] = {
-            "string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)
-        }  # fmt: skip
-        if not isinstance(value, kinds[self.type]) or (isinstance(value, bool) and self.type != "boolean"):
+        if not isinstance(value, _KINDS[self.type]) or (isinstance(value, bool) and self.type != "boolean"):
             raise CallError(f"expected {name!r} to be of type {self.type}, got {type(value).__name__}")
         if isinstance(value, str) and len(value) > LONGEST_ARGUMENT:
             raise CallError(f"expected {name!r} to have at most {LONGEST_ARGUMENT} characters, got {len(value)}")
