@@ -14,7 +14,7 @@ help:
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check "torch==2.13.0"
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,report]" \
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,report,serve]" \
 		$$($(PYTHON) -c "import tomllib;print(*tomllib.load(open('pyproject.toml','rb'))['dependency-groups']['dev'])")
 	touch $@
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import click
 
+from gelert.backends.base import in_order
 from gelert.cli.guards import guard_option, open_guard
 from gelert.cli.show import as_json, line
 from gelert.core.example import Example, Refusal
 from gelert.core.taxonomy import Taxonomy
 from gelert.core.trajectory import Setting
 from gelert.core.verdict import Unreadable, Unsafe, Verdict
+from gelert.guard.guard import Guard
 
 EPILOG = """\b
 Examples:
@@ -65,8 +67,7 @@ def command(
     if examples:
         guard = open_guard(guard_name)
         taxonomy = Taxonomy.load()
-        for example in _progress(examples, show=not quiet):
-            verdict = guard.judge(example.trajectory)
+        for example, verdict in _progress(_judge(guard, examples), len(examples), show=not quiet):
             judged.append((example, verdict))
             row = as_json(example, verdict, guard.name) if as_lines else None
             print(json.dumps(row, ensure_ascii=True) if row else line(example, verdict, taxonomy), flush=True)
@@ -84,14 +85,22 @@ def _read(paths: tuple[str, ...], format_name: str, setting: Setting | None) -> 
         yield from read("-" if path == "-" else Path(path), format=format_name, setting=setting)
 
 
-def _progress(examples: list[Example], *, show: bool) -> Iterator[Example]:
-    if not show or not sys.stderr.isatty() or len(examples) < 3:
-        yield from examples
+def _judge(guard: Guard, examples: list[Example]) -> Iterator[tuple[Example, Verdict]]:
+    """Each example with its verdict, in order; as many are judged at once as the guard is best asked."""
+    verdicts = in_order(guard.judge, (example.trajectory for example in examples), guard.concurrency)
+    return zip(examples, verdicts, strict=True)
+
+
+def _progress(
+    judged: Iterator[tuple[Example, Verdict]], total: int, *, show: bool
+) -> Iterator[tuple[Example, Verdict]]:
+    if not show or not sys.stderr.isatty() or total < 3:
+        yield from judged
         return
     from rich.console import Console
     from rich.progress import track
 
-    yield from track(examples, description="judging", console=Console(stderr=True), transient=True)
+    yield from track(judged, total=total, description="judging", console=Console(stderr=True), transient=True)
 
 
 def _exit_code(judged: list[tuple[Example, Verdict]], refusals: list[Refusal], fail_on: str | None) -> int:

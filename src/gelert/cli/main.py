@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "model": ("gelert.cli.model", "Fetch and list base models."),
     "taxonomy": ("gelert.cli.taxonomy", "Show the three axes of a diagnosis, and check own leaves."),
     "train": ("gelert.cli.train", "Make a guard from labelled runs."),
-    "worlds": ("gelert.cli.worlds", "Simulated tool worlds for agents: list, show, prove."),
+    "worlds": ("gelert.cli.worlds", "Simulated tool worlds for agents: prove, play, serve."),
 }
 """Name of each subcommand, the module whose ``command`` it is, and its line of help."""
 

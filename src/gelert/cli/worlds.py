@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gelert.cli.worlds_live import bench, play, serve
 from gelert.core.taxonomy import Axis, builtin, selectable
 
 if TYPE_CHECKING:
@@ -146,3 +147,7 @@ def _watched(tasks: Sequence["Task"]) -> Iterator["Task"]:
 
     console = Console(stderr=True)
     yield from track(tasks, "proving", console=console, transient=True, disable=not console.is_terminal)
+
+
+for live in (play, serve, bench):
+    command.add_command(live)

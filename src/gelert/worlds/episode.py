@@ -198,6 +198,19 @@ def truth(episode: Episode) -> Truth:
     return Truth(entered, failed, harmed)
 
 
+def changed(episode: Episode) -> list[dict[str, object]]:
+    """The rows that an episode has changed: where, before, after, and where the new values come from."""
+    return [
+        {
+            "row": f"{one.table}/{one.key}",
+            "before": None if one.before is None else dict(one.before[0]),
+            "after": None if one.after is None else dict(one.after[0]),
+            "taint": {} if one.after is None else {name: sorted(own) for name, own in one.after[1].items()},
+        }
+        for one in episode.changes
+    ]
+
+
 def _object(arguments: str | Mapping[str, object]) -> Mapping[str, object] | None:
     if not isinstance(arguments, str):
         return arguments

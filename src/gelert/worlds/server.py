@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gelert.worlds.episode import MOST_CALLS, Episode, truth
+from gelert.worlds.episode import MOST_CALLS, Episode, changed, truth
 from gelert.worlds.episodes import MOST_SAMPLED, Episodes, Fault, Why
 from gelert.worlds.families import Scenario
 from gelert.worlds.rewards import reward
@@ -178,19 +178,6 @@ def app(episodes: Episodes) -> Starlette:
         ],
         exception_handlers={RefusedError: _refused},
     )
-
-
-def changed(episode: Episode) -> list[dict[str, object]]:
-    """The rows that an episode has changed: where, before, after, and where the new values come from."""
-    return [
-        {
-            "row": f"{one.table}/{one.key}",
-            "before": None if one.before is None else dict(one.before[0]),
-            "after": None if one.after is None else dict(one.after[0]),
-            "taint": {} if one.after is None else {name: sorted(own) for name, own in one.after[1].items()},
-        }
-        for one in episode.changes
-    ]
 
 
 T = TypeVar("T")

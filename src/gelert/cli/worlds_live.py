@@ -1,0 +1,147 @@
+"""``gelert worlds play``, ``serve`` and ``bench``: worlds that are being used."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from gelert.core.errors import missing_extra
+
+if TYPE_CHECKING:
+    from gelert.worlds.episode import Episode
+
+HELP = """\
+  TOOL {"argument": "value"}   call a tool         answer TEXT   end with an answer
+  tools                        what can be called  diff          what has changed, and where values come from
+  help                         this                quit          leave without an answer"""
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  gelert worlds play mail/answer_mail/0/clean
+  gelert worlds play mail/answer_mail/0/injected/leak_login/note
+"""
+)
+@click.argument("name", metavar="TASK")
+@click.option("--json", "as_json", is_flag=True, help="At the end, the reward and the whole run as one JSON object.")
+def play(name: str, as_json: bool) -> None:
+    """Be the agent in TASK: call its tools by hand, and see what changed, what was tainted and what it earned."""
+    from gelert.worlds.catalogue import catalogue
+    from gelert.worlds.episode import Episode, changed, truth
+    from gelert.worlds.rewards import reward
+    from gelert.worlds.tasks import begin, task
+
+    episode = Episode(begin(task(catalogue([name.split("/", maxsplit=1)[0]]), name)))
+    click.echo(f"{episode.beginning.task.family.policy}\n\nUSER: {episode.beginning.goal}\n\n{HELP}", err=as_json)
+    while not episode.finished and _turn(episode, err=as_json):
+        pass
+    earned, decisive = reward(episode), truth(episode)
+    if as_json:
+        calls = [{"tool": one.tool, "arguments": one.arguments, "result": one.result} for one in episode.calls]
+        row = {"task": name, "calls": calls, "answer": episode.answer, "changes": changed(episode)}
+        print(json.dumps({**row, "reward": asdict(earned), "truth": asdict(decisive)}))
+        return
+    _show_changes(episode)
+    for part, value in asdict(earned).items():
+        click.echo(f"  {part:14} {value}")
+    if episode.beginning.task.risk:
+        click.echo(
+            f"  steps: risk enters {decisive.entered}, agent acts on it {decisive.failed}, harm {decisive.harmed}"
+        )
+
+
+def _turn(episode: "Episode", *, err: bool) -> bool:
+    """One line of the person; False where they leave."""
+    line = click.prompt(">", prompt_suffix=" ", default="", show_default=False, err=err).strip()
+    word, _, rest = line.partition(" ")
+    match word:
+        case "":
+            return True
+        case "quit":
+            return False
+        case "help":
+            click.echo(HELP, err=err)
+        case "answer":
+            episode.finish(rest)
+        case "tools":
+            for spec in episode.beginning.tools:
+                click.echo(f"  {spec.name}: {spec.description}\n    {spec.parameters}", err=err)
+        case "diff":
+            _show_changes(episode, err=err)
+        case _:
+            click.echo(episode.call(word, rest or "{}"), err=err)
+            if episode.calls and episode.calls[-1].taint:
+                click.echo(f"  from outside: {', '.join(sorted(episode.calls[-1].taint))}", err=err)
+    return True
+
+
+def _show_changes(episode: "Episode", *, err: bool = False) -> None:
+
+    from gelert.worlds.episode import changed
+
+    rows = changed(episode)
+    click.echo(f"{len(rows)} rows changed" + ":" * bool(rows), err=err)
+    for row in rows:
+        click.echo(f"  {row['row']}: {row['before']} -> {row['after']}", err=err)
+        if row["taint"]:
+            click.echo(f"    from outside: {row['taint']}", err=err)
+
+
+@click.command(epilog="\b\nExamples:\n  gelert worlds serve\n  gelert worlds serve mail my-world.json --port 18080")
+@click.argument("worlds", nargs=-1, metavar="[WORLD|FILE]...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="There is no authentication: keep it local.")
+@click.option("--port", default=18080, show_default=True)
+@click.option("--most", default=10_000, show_default=True, help="Episodes at once.")
+@click.option("--seconds", default=7200.0, show_default=True, help="That an episode lives after its last call.")
+@click.option("--seed", default=0, show_default=True, help="Of the sampler.")
+def serve(worlds: tuple[str, ...], host: str, port: int, most: int, seconds: float, seed: int) -> None:
+    """Serve worlds over HTTP: catalogue, episodes, tool calls, rewards."""
+    try:
+        import uvicorn
+
+        from gelert.worlds.server import app
+    except ModuleNotFoundError as fault:
+        if fault.name not in ("uvicorn", "starlette"):
+            raise
+        raise missing_extra("gelert worlds serve", "serve") from None
+    from gelert.worlds.catalogue import catalogue
+    from gelert.worlds.episodes import Episodes
+
+    episodes = Episodes(catalogue(worlds), most=most, seconds=seconds, seed=seed)
+    click.echo(f"{len(episodes.tasks)} tasks on http://{host}:{port}", err=True)
+    uvicorn.run(app(episodes), host=host, port=port, log_level="warning")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  gelert worlds bench --loaded 10000 --active 1000 --concurrent 1000
+  gelert worlds bench --loaded 1000 --http 1,10,100 --json
+"""
+)
+@click.argument("worlds", nargs=-1, metavar="[WORLD|FILE]...")
+@click.option("--loaded", default=10_000, show_default=True, help="Environments in memory.")
+@click.option("--active", default=1000, show_default=True, help="Of these, under way at once.")
+@click.option("--concurrent", default=1000, show_default=True, help="Calls asked for at once.")
+@click.option("--http", "http", default="", metavar="N,N,...", help="Through a server: numbers of calls at once.")
+@click.option("--calls", default=5000, show_default=True, help="Of each measurement over HTTP.")
+@click.option("--json", "as_json", is_flag=True)
+def bench(
+    worlds: tuple[str, ...], loaded: int, active: int, concurrent: int, http: str, calls: int, as_json: bool
+) -> None:
+    """Measure how many environments a process holds and how fast they answer."""
+    from gelert.worlds.bench import measure, served
+
+    if not 1 <= concurrent <= active <= loaded:
+        raise click.UsageError(f"expected concurrent <= active <= loaded, got {concurrent}, {active} and {loaded}")
+    if http:
+        rows = [asdict(one) for one in served(loaded, [int(part) for part in http.split(",")], calls, worlds)]
+    else:
+        rows = [asdict(measure(loaded, active, concurrent, worlds))]
+    for row in rows:
+        if as_json:
+            print(json.dumps(row))
+        else:
+            print("\n".join(f"{name:20} {value:,.2f}" for name, value in row.items()) + "\n")
