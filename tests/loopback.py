@@ -40,8 +40,8 @@ class Door(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length") or 0))
-        behaviour = self.server.take({**json.loads(body)}, dict(self.headers), self.path)
+        self.body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        behaviour = self.server.take({**json.loads(self.body)}, dict(self.headers), self.path)
         try:
             behaviour(self)
         except (BrokenPipeError, ConnectionResetError):

@@ -1,12 +1,10 @@
 """What every backend promises, asked of the scripted one and of the HTTP one with a real server behind it."""
 
-import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from gelert.backends.base import Answer, Backend, Failure, FailureKind, Message, Reply, Request, ask_many
+from gelert.backends.base import Answer, Backend, Failure, FailureKind, Message, Reply, Request, in_order
 from gelert.backends.http import Endpoint, HttpBackend
 from gelert.backends.scripted import ScriptedBackend
 from tests.loopback import Door, Loopback, says, sends
@@ -43,8 +41,10 @@ def make(request: pytest.FixtureRequest, loopback: Loopback) -> Iterator[Make]:
         backend.close()
 
 
-def test_a_backend_has_a_name(make: Make) -> None:
-    assert make(lambda _: "x").name
+def test_a_backend_has_a_name_and_says_how_many_requests_it_takes_at_once(make: Make) -> None:
+    backend = make(lambda _: "x")
+    assert backend.name
+    assert backend.concurrency >= 1
 
 
 def test_an_answer_is_what_the_model_said(make: Make) -> None:
@@ -62,49 +62,6 @@ def test_a_failure_is_a_value(make: Make) -> None:
 
 def test_replies_come_in_the_order_of_the_requests(make: Make) -> None:
     requests = [ask(str(number)) for number in range(12)]
-    replies = list(ask_many(make(lambda text: f"re {text}"), requests, concurrency=1))
+    backend = make(lambda text: f"re {text}")
+    replies = list(in_order(backend.ask, requests, backend.concurrency))
     assert [r.text for r in replies if isinstance(r, Answer)] == [f"re {n}" for n in range(12)]
-
-
-class Slow:
-    """A backend that notes how many are inside it at once; later requests finish sooner."""
-
-    name = "slow"
-
-    def __init__(self) -> None:
-        self.most = self.inside = self.asked = 0
-        self._lock = threading.Lock()
-
-    def ask(self, request: Request) -> Reply:
-        with self._lock:
-            self.inside += 1
-            self.asked += 1
-            self.most = max(self.most, self.inside)
-        number = int(request.messages[0].content)
-        time.sleep(0.02 if number % 2 else 0.001)
-        with self._lock:
-            self.inside -= 1
-        return Answer(str(number))
-
-
-def test_many_are_asked_at_once_but_no_more_than_the_bound_and_order_is_kept() -> None:
-    backend = Slow()
-    replies = list(ask_many(backend, (ask(str(n)) for n in range(20)), concurrency=3))
-    assert [r.text for r in replies if isinstance(r, Answer)] == [str(n) for n in range(20)]
-    assert 1 < backend.most <= 3
-
-
-def test_requests_are_drawn_as_they_are_needed_and_leaving_early_drops_the_rest() -> None:
-    backend, drawn = Slow(), 0
-
-    def endless() -> Iterator[Request]:
-        nonlocal drawn
-        while True:
-            yield ask(str(drawn))
-            drawn += 1
-
-    for reply in ask_many(backend, endless(), concurrency=4):
-        assert isinstance(reply, Answer)
-        break
-    assert drawn <= 4
-    assert backend.asked <= 4

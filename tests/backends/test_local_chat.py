@@ -228,7 +228,7 @@ def test_a_model_without_its_upper_blocks_is_refused(folder: Path) -> None:
 
 def test_a_folder_is_loaded_and_gives_its_name(folder: Path, model: LanguageModel) -> None:
     loaded = LocalChat.load(str(folder))
-    assert loaded.name == str(folder)
+    assert (loaded.name, loaded.concurrency) == (str(folder), 1)
     assert said(loaded.ask(ask())) == said(chat(model).ask(ask()))
 
 

@@ -1,13 +1,15 @@
 """`gelert judge --guard CONTRACT@URL#MODEL`: a published checkpoint behind a real loopback server."""
 
 import json
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from tests.loopback import Loopback, loopback, says
+from tests.loopback import Door, Loopback, loopback, says
 
 __all__ = ["loopback"]
 
@@ -67,3 +69,73 @@ def test_judging_through_an_endpoint_loads_no_torch(loopback: Loopback) -> None:
     out = subprocess.run([sys.executable, "-c", code, str(LOG), guard], capture_output=True, text=True, check=True)
     assert out.stdout.startswith("safe")
     assert out.stderr.strip() == "False"
+
+
+SAFE = "<Analysis>Fine.</Analysis><Judgment>safe</Judgment>"
+UNSAFE = "<Analysis>Bad.</Analysis><Judgment>unsafe</Judgment>"
+RUNS = [
+    {
+        "id": n,
+        "label": n % 2,
+        "contents": [[{"role": "user", "content": f"task {n}"}, {"role": "agent", "action": "{}"}]],
+    }
+    for n in range(5)
+]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "set" / "runs.jsonl"
+    path.parent.mkdir()
+    path.write_text("\n".join(map(json.dumps, RUNS)))
+    return path
+
+
+def opened(server: Loopback, *words: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "gelert.cli.main", *map(str, words)]
+    guard = ["--guard", f"agentdog-1.5-coarse@{server.url}#coarse"]
+    return subprocess.Popen([*command, *guard], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_runs_are_judged_several_at_once_and_verdicts_are_printed_in_order_as_they_come(
+    loopback: Loopback, data: Path
+) -> None:
+    together, seen = threading.Barrier(len(RUNS)), threading.Event()
+
+    def behave(door: Door) -> None:
+        together.wait(20)  # nobody is answered before all have come
+        if b"task 1" in door.body:
+            seen.wait(20)  # answered only after the first verdict has been read
+        says(UNSAFE if b"task 1" in door.body or b"task 3" in door.body else SAFE)(door)
+
+    loopback.script = [behave]
+    with opened(loopback, "judge", data, "--json") as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        seen.set()
+        rows = [json.loads(line) for line in [first, *process.stdout]]
+    assert [row["verdict"] for row in rows] == ["safe", "unsafe", "safe", "unsafe", "safe"]
+    assert [row["record"] for row in rows] == list(range(len(RUNS)))
+
+
+def test_an_evaluation_that_is_interrupted_keeps_every_answer_that_was_under_way(
+    loopback: Loopback, data: Path, tmp_path: Path
+) -> None:
+    come, interrupted = threading.Semaphore(0), threading.Event()
+
+    def behave(door: Door) -> None:
+        come.release()
+        interrupted.wait(20)
+        says(SAFE)(door)
+
+    loopback.script = [behave]
+    out = tmp_path / "out.jsonl"
+    with opened(loopback, "eval", "--data", data, "--out", out) as process:
+        for _ in RUNS:
+            assert come.acquire(timeout=20)
+        process.send_signal(signal.SIGINT)
+        interrupted.set()
+        assert process.stderr is not None
+        assert "stopped; finished records are kept" in process.stderr.read()
+    assert process.returncode == 130
+    assert len(out.read_text().splitlines()) == len(RUNS)

@@ -172,5 +172,11 @@ def test_a_contract_that_gives_no_verdict_or_does_not_exist_is_an_error(contract
         EndpointGuard(ScriptedBackend([]), contract)
 
 
+def test_as_many_runs_are_judged_at_once_as_both_backends_take() -> None:
+    with HttpBackend(Endpoint("http://127.0.0.1:9/v1", "dog", max_concurrency=5), api_key="") as http:
+        assert EndpointGuard(http, "agentdog-1.0-coarse").concurrency == 5
+        assert EndpointGuard(http, "agentdog-1.0-coarse", ScriptedBackend([])).concurrency == 1
+
+
 def test_the_name_says_the_contract_and_the_model() -> None:
     assert EndpointGuard(ScriptedBackend([]), "agentdog-1.0-coarse").name == "agentdog-1.0-coarse on scripted"

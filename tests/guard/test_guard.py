@@ -43,6 +43,10 @@ def test_an_empty_trajectory_is_unreadable_and_not_safe() -> None:
     assert isinstance(GUARD.judge(Trajectory(())), Unreadable)
 
 
+def test_one_run_at_a_time_is_judged_on_this_machine() -> None:
+    assert GUARD.concurrency == 1
+
+
 def test_a_broken_head_is_unreadable_and_not_safe() -> None:
     head = GUARD.head
     broken = replace(head, verdict=np.full_like(head.verdict, np.nan))

@@ -1,11 +1,14 @@
 """What crosses the door to a model: a request goes out; an answer, or a failure as a value, comes back."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +95,30 @@ class Backend(Protocol):
         """What reports call the model."""
         ...
 
+    @property
+    def concurrency(self) -> int:
+        """How many requests at once it is best asked."""
+        ...
+
     def ask(self, request: Request) -> Reply:
         """The model's answer, or why there is none."""
         ...
 
 
-def ask_many(backend: Backend, requests: Iterable[Request], *, concurrency: int = 8) -> Iterator[Reply]:
-    """The replies in the order of the requests, with at most ``concurrency`` on their way.
+def in_order(work: Callable[[Item], Made], items: Iterable[Item], concurrency: int) -> Iterator[Made]:
+    """What ``work`` makes of each item, in the order of the items, with at most ``concurrency`` of them under way.
 
-    Requests are drawn as they are needed, so an endless stream is fine; leaving early drops those that have not begun.
+    Items are drawn as they are needed, so an endless stream is fine. Leaving early drops those that have not begun and
+    waits for those that have. One at a time is done in the calling thread.
     """
     if concurrency <= 1:
-        yield from map(backend.ask, requests)
+        yield from map(work, items)
         return
-    waiting: deque[Future[Reply]] = deque()
-    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="ask")
+    waiting: deque[Future[Made]] = deque()
+    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="in-order")
     try:
-        for request in requests:
-            waiting.append(pool.submit(backend.ask, request))
+        for item in items:
+            waiting.append(pool.submit(work, item))
             if len(waiting) >= concurrency:
                 yield waiting.popleft().result()
         while waiting:

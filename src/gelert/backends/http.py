@@ -112,6 +112,11 @@ class HttpBackend:
         """The model and its host."""
         return f"{self.endpoint.model} at {self.endpoint.host}"
 
+    @property
+    def concurrency(self) -> int:
+        """As many as the endpoint is allowed; more would wait for a slot."""
+        return self.endpoint.max_concurrency
+
     def __enter__(self) -> Self:
         return self
 

@@ -69,6 +69,11 @@ class LocalChat:
         """What the model was asked for by."""
         return self._model.name
 
+    @property
+    def concurrency(self) -> int:
+        """One: an answer keeps all cores busy, and reads on from the last one."""
+        return 1
+
     def ask(self, request: Request) -> Reply:
         """The model's answer, up to the end of its turn, ``max_tokens`` or the end of its context.
 

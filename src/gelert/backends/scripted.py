@@ -41,6 +41,11 @@ class ScriptedBackend:
         replies = [_reply(line, f"{path} line {number}") for number, line in enumerate(lines, 1) if line.strip()]
         return cls(replies, name=f"scripted:{path.name}")
 
+    @property
+    def concurrency(self) -> int:
+        """One, for the replies of a list go by the order of the requests."""
+        return 1
+
     def ask(self, request: Request) -> Reply:
         """The next reply of the list, or the function's reply to this request."""
         with self._lock:

@@ -1,5 +1,6 @@
 """Judges a data set with a guard, record by record: a run can be stopped and goes on where it stood."""
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gelert.backends.base import in_order
 from gelert.core import records
 from gelert.core.errors import InputError
 from gelert.core.taxonomy import Axis, Diagnosis
@@ -33,6 +35,7 @@ class Judged:
     """None if unreadable."""
     risk: float
     seconds: float
+    """From the question to the verdict, with as many others under way as the guard is best asked at once."""
     steps: int
     gold: tuple[str | None, str | None, str | None]
     """Risk source, failure mode, harm as labelled."""
@@ -42,7 +45,10 @@ class Judged:
 
 
 def evaluate(guard: Guard, examples: Sequence[Labelled], out: Path | None = None) -> Iterator[Judged]:
-    """Judge each example; with ``out``, each answer is appended there and those already there are not asked again.
+    """Judge each example, as many at once as the guard is best asked; the answers come in the order of the examples.
+
+    With ``out``, each answer is appended there as soon as it is known, so that none is lost when the run is stopped,
+    and those already there are not asked again.
 
     Raises:
         InputError: ``out`` holds answers of another guard.
@@ -50,14 +56,19 @@ def evaluate(guard: Guard, examples: Sequence[Labelled], out: Path | None = None
     done = {(j.source, j.key, j.content): j for j in saved(out)} if out and out.exists() else {}
     if other := {j.guard for j in done.values()} - {guard.name}:
         raise InputError(f"expected answers of guard {guard.name!r} in {out}, got {sorted(other)}; choose another file")
-    for item in examples:
+    writing = threading.Lock()
+
+    def answer(item: Labelled) -> Judged:
         content = records.digest(asdict(item.example.trajectory))
         found = done.get((item.source, item.key, content))
         if found is None:
             found = _judge(guard, item, content)
             if out:
-                records.append(out, KIND, VERSION, asdict(found))
-        yield found
+                with writing:
+                    records.append(out, KIND, VERSION, asdict(found))
+        return found
+
+    yield from in_order(answer, examples, guard.concurrency)
 
 
 def saved(path: Path) -> list[Judged]:

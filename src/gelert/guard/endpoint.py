@@ -56,6 +56,11 @@ class EndpointGuard:
         """The contract and the model."""
         return f"{self.contract} on {self.backend.name}"
 
+    @property
+    def concurrency(self) -> int:
+        """As many as its backends are best asked at once."""
+        return min(backend.concurrency for backend in (self.backend, self.fine_backend) if backend is not None)
+
     def judge(self, trajectory: Trajectory, setting: Setting | None = None) -> Verdict:
         """The verdict; ``Unreadable`` if the run does not fit, no answer came, or it cannot be read."""
         if not trajectory.steps:

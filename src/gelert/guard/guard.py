@@ -33,6 +33,11 @@ class Guard(Protocol):
         """How figures and records call it."""
         ...
 
+    @property
+    def concurrency(self) -> int:
+        """How many trajectories at once it is best asked to judge, each in a thread of its own."""
+        ...
+
     def judge(self, trajectory: Trajectory) -> Verdict:
         """The verdict; an ``Unreadable`` one rather than an exception when no answer can be had."""
         ...
@@ -67,6 +72,11 @@ class HeadGuard:
     def name(self) -> str:
         """The card's name."""
         return self.card.name
+
+    @property
+    def concurrency(self) -> int:
+        """One: reading one trajectory keeps all cores busy."""
+        return 1
 
     @cached_property
     def readouts(self) -> Readouts:
