@@ -9,6 +9,7 @@ import click
 from gelert.core.errors import missing_extra
 
 if TYPE_CHECKING:
+    from gelert.backends.base import Backend
     from gelert.worlds.episode import Episode
 
 HELP = """\
@@ -21,22 +22,36 @@ HELP = """\
     epilog="""\b
 Examples:
   gelert worlds play mail/answer_mail/0/clean
-  gelert worlds play mail/answer_mail/0/injected/leak_login/note
+  gelert worlds play mail/answer_mail/0/injected/leak_login/note --agent victim
+  gelert worlds play mail/answer_mail/0/clean --agent smollm2-135m --form hermes
+  gelert worlds play mail/answer_mail/0/clean --agent http://127.0.0.1:8000/v1#Qwen3-4B
 """
 )
 @click.argument("name", metavar="TASK")
+@click.option("--agent", help="oracle, victim, refuser, a model of this machine, or URL#MODEL. Default: you.")
+@click.option(
+    "--form",
+    type=click.Choice(["hermes", "qwen3-coder", "llama3", "mistral"]),
+    default="hermes",
+    show_default=True,
+    help="Of the model's tool calls.",
+)
 @click.option("--json", "as_json", is_flag=True, help="At the end, the reward and the whole run as one JSON object.")
-def play(name: str, as_json: bool) -> None:
-    """Be the agent in TASK: call its tools by hand, and see what changed, what was tainted and what it earned."""
+def play(name: str, agent: str | None, form: str, as_json: bool) -> None:
+    """Be the agent in TASK, or watch one: what it calls, what changed, what was tainted and what it earned."""
     from gelert.worlds.catalogue import catalogue
     from gelert.worlds.episode import Episode, changed, truth
     from gelert.worlds.rewards import reward
     from gelert.worlds.tasks import begin, task
 
     episode = Episode(begin(task(catalogue([name.split("/", maxsplit=1)[0]]), name)))
-    click.echo(f"{episode.beginning.task.family.policy}\n\nUSER: {episode.beginning.goal}\n\n{HELP}", err=as_json)
-    while not episode.finished and _turn(episode, err=as_json):
-        pass
+    click.echo(f"{episode.beginning.task.family.policy}\n\nUSER: {episode.beginning.goal}\n", err=as_json)
+    if agent:
+        click.echo(_played_by(agent, form, episode), err=as_json)
+    else:
+        click.echo(HELP, err=as_json)
+        while not episode.finished and _turn(episode, err=as_json):
+            pass
     earned, decisive = reward(episode), truth(episode)
     if as_json:
         calls = [{"tool": one.tool, "arguments": one.arguments, "result": one.result} for one in episode.calls]
@@ -50,6 +65,35 @@ def play(name: str, as_json: bool) -> None:
         click.echo(
             f"  steps: risk enters {decisive.entered}, agent acts on it {decisive.failed}, harm {decisive.harmed}"
         )
+
+
+def _played_by(agent: str, form: str, episode: "Episode") -> str:
+    """Let an agent play; gives what it did."""
+    from gelert.worlds import agents
+
+    scripted = {"oracle": agents.oracle, "victim": agents.victim, "refuser": agents.refuser}
+    if agent in scripted:
+        scripted[agent](episode.beginning)(episode)
+        how = "finished"
+    else:
+        from gelert.worlds.model_agent import play as let
+        from gelert.worlds.toolcalls import Form
+
+        ended = let(_backend(agent), Form(form), episode)
+        how = f"{ended.ending} after {ended.turns} turns, {ended.malformed} of them unreadable {ended.reason}"
+    calls = [f"{one.tool} {one.arguments}\n  {one.result}" for one in episode.calls]
+    return "\n".join([*calls, f"ANSWER: {episode.answer}", how, ""])
+
+
+def _backend(name: str) -> "Backend":
+    if "#" in name:
+        from gelert.backends.http import Endpoint, HttpBackend
+
+        url, _, model = name.partition("#")
+        return HttpBackend(Endpoint(url, model))
+    from gelert.backends.local_chat import LocalChat
+
+    return LocalChat.load(name)
 
 
 def _turn(episode: "Episode", *, err: bool) -> bool:

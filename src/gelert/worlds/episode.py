@@ -13,7 +13,7 @@ from gelert.worlds.families import PLANT
 from gelert.worlds.state import CLEAN, Change, Taint, Value
 from gelert.worlds.tasks import Beginning
 
-MOST_CALLS, LONGEST_CALL, LONGEST_RESULT, LONGEST_ANSWER = 30, 100_000, 50_000, 50_000
+MOST_CALLS, LONGEST_CALL, LONGEST_RESULT, LONGEST_ANSWER = 64, 100_000, 50_000, 50_000
 """Calls of an episode; characters of a call's arguments, of a result and of an answer."""
 
 _WORD = re.compile(r"[^\W_]{3,}(?:[.@/_-][^\W_]+)*")
