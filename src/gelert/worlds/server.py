@@ -36,7 +36,7 @@ class _Asked(BaseModel):
 class List(_Asked):
     """Which tasks of the catalogue to list."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(strict=False)  # a query holds texts only
     world: str | None = None
     scenario: Scenario | None = None
     offset: int = Field(0, ge=0)
