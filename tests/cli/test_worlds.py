@@ -81,3 +81,14 @@ def test_a_small_bench_goes_through_a_server() -> None:
     rows = [json.loads(line) for line in found.stdout.splitlines()]
     assert [(row["concurrent"], row["calls"]) for row in rows] == [(1, 20), (4, 20)]
     assert all(row["resident_mib"] > 10 for row in rows)
+
+
+def test_the_prompt_for_writers_names_the_whole_language() -> None:
+    from gelert.worlds.conditions import COMPARISONS
+    from gelert.worlds.expressions import OPERATIONS
+    from gelert.worlds.families import FAMILY_KEYS, RISK_KEYS
+
+    text = run("prompt", "--domain", "a ferry").stdout
+    assert text.startswith("Write a world about a ferry")
+    words = {*OPERATIONS, *COMPARISONS, *FAMILY_KEYS, *RISK_KEYS, "each", "require", "insert", "delete", "shell"}
+    assert [word for word in words if word not in text] == []

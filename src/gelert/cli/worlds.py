@@ -122,6 +122,16 @@ def check(worlds: tuple[str, ...], every: bool, as_json: bool) -> None:
     sys.exit(1 if faults else 0)
 
 
+@command.command(epilog="\b\nExample:\n  gelert worlds prompt --domain 'a bicycle rental' | your-model > rental.json")
+@click.option("--domain", default="a small place of your choice", show_default=True, help="What the world is about.")
+def prompt(domain: str) -> None:
+    """Print what a person or a language model must know to write a world; check what comes with check."""
+    from importlib import resources
+
+    text = (resources.files("gelert.worlds") / "writing.md").read_text("utf-8")
+    print(text.replace("{domain}", domain), end="")
+
+
 def _tell(coverage: "Coverage", faults: dict[str, list[str]]) -> None:
     for axis in Axis:
         print(f"{axis.value}:")

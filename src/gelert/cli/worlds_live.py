@@ -178,7 +178,7 @@ def bench(
     """Measure how many environments a process holds and how fast they answer."""
     from gelert.worlds.bench import measure, served
 
-    if not 1 <= concurrent <= active <= loaded:
+    if not http and not 1 <= concurrent <= active <= loaded:
         raise click.UsageError(f"expected concurrent <= active <= loaded, got {concurrent}, {active} and {loaded}")
     if http:
         rows = [asdict(one) for one in served(loaded, [int(part) for part in http.split(",")], calls, worlds)]
