@@ -1,6 +1,10 @@
 """Episodes: bounded, exact to replay, and true to what happened."""
 
+import copy
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +20,8 @@ from gelert.worlds.episode import (
     OVER,
     Episode,
     changed,
-    replay,
+    differs,
+    kept,
     trajectory,
     truth,
 )
@@ -138,10 +143,23 @@ def test_a_side_effect_spoils_a_clean_task() -> None:
     assert (found.success, found.side_effects) == (False, ("letters/l3",))
 
 
-def test_a_thousand_random_episodes_are_replayed_bit_for_bit() -> None:
-    every = [one for found in catalogue(["mail"]).values() for one in tasks(found)]
-    for number, one in enumerate(sample(every, 200, seed=1) * 5):
-        beginning = begin(one)
-        episode = played(beginning, mixture(beginning, number, falls=0.4, refuses=0.1, slips=0.3))
-        again = replay(begin(one), episode.calls, episode.answer)
-        assert (again.calls, changed(again), reward(again)) == (episode.calls, changed(episode), reward(episode))
+def test_a_thousand_random_episodes_are_replayed_bit_for_bit_in_a_fresh_process(tmp_path: Path) -> None:
+    every = [one for found in catalogue().values() for one in tasks(found)]
+    with (tmp_path / "runs.jsonl").open("w") as stream:
+        for number, one in enumerate(sample(every, 1000, seed=1)):
+            beginning = begin(one)
+            episode = played(beginning, mixture(beginning, number, falls=0.4, refuses=0.1, slips=0.3))
+            stream.write(json.dumps(kept(episode)) + "\n")
+    words = [sys.executable, "-m", "gelert.cli.main", "worlds", "replay", str(tmp_path / "runs.jsonl")]
+    out = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (out.returncode, out.stdout.strip()) == (0, "1000 runs the same, 0 otherwise"), out.stderr
+
+
+def test_a_replay_finds_a_changed_result_and_a_changed_end() -> None:
+    episode = played(BEGUN["clean"], oracle(BEGUN["clean"]))
+    run: dict[str, Any] = kept(episode)
+    assert differs(BEGUN["clean"], run) == ""
+    other = copy.deepcopy(run)
+    other["calls"][1]["result"] = "{}"
+    assert differs(BEGUN["clean"], other) == "call 1 (read_letter) gives another result"
+    assert differs(BEGUN["clean"], {**run, "changes": []}) == "the state ends otherwise"

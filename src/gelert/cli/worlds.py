@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gelert.cli.worlds_live import bench, play, serve
+from gelert.cli.worlds_live import bench, play, replay, serve
 from gelert.core.taxonomy import Axis, builtin, selectable
 
 if TYPE_CHECKING:
@@ -159,5 +159,5 @@ def _watched(tasks: Sequence["Task"]) -> Iterator["Task"]:
     yield from track(tasks, "proving", console=console, transient=True, disable=not console.is_terminal)
 
 
-for live in (play, serve, bench):
+for live in (play, replay, serve, bench):
     command.add_command(live)

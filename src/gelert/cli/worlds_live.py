@@ -1,12 +1,14 @@
-"""``gelert worlds play``, ``serve`` and ``bench``: worlds that are being used."""
+"""``gelert worlds play``, ``replay``, ``serve`` and ``bench``: worlds that are being used."""
 
 import json
+import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from gelert.core.errors import missing_extra
+from gelert.core.errors import InputError, missing_extra
 
 if TYPE_CHECKING:
     from gelert.backends.base import Backend
@@ -40,7 +42,7 @@ Examples:
 def play(name: str, agent: str | None, form: str, as_json: bool) -> None:
     """Be the agent in TASK, or watch one: what it calls, what changed, what was tainted and what it earned."""
     from gelert.worlds.catalogue import catalogue
-    from gelert.worlds.episode import Episode, changed, truth
+    from gelert.worlds.episode import Episode, kept, truth
     from gelert.worlds.rewards import reward
     from gelert.worlds.tasks import begin, task
 
@@ -54,9 +56,7 @@ def play(name: str, agent: str | None, form: str, as_json: bool) -> None:
             pass
     earned, decisive = reward(episode), truth(episode)
     if as_json:
-        calls = [{"tool": one.tool, "arguments": one.arguments, "result": one.result} for one in episode.calls]
-        row = {"task": name, "calls": calls, "answer": episode.answer, "changes": changed(episode)}
-        print(json.dumps({**row, "reward": asdict(earned), "truth": asdict(decisive)}))
+        print(json.dumps({**kept(episode), "reward": asdict(earned), "truth": asdict(decisive)}))
         return
     _show_changes(episode)
     for part, value in asdict(earned).items():
@@ -65,6 +65,40 @@ def play(name: str, agent: str | None, form: str, as_json: bool) -> None:
         click.echo(
             f"  steps: risk enters {decisive.entered}, agent acts on it {decisive.failed}, harm {decisive.harmed}"
         )
+
+
+@click.command(
+    epilog="""\b
+Example:
+  gelert worlds play mail/answer_mail/0/clean --agent oracle --json > run.jsonl && gelert worlds replay run.jsonl
+"""
+)
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE")
+def replay(path: Path) -> None:
+    """Play the kept runs of FILE again (JSON lines, as play --json prints them) and compare them to the bit.
+
+    The exit code is 1 when one comes out otherwise.
+    """
+    from gelert.worlds.catalogue import catalogue
+    from gelert.worlds.episode import differs
+    from gelert.worlds.tasks import begin, task
+
+    families, same, other = catalogue(), 0, 0
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            kept = {key: row[key] for key in ("task", "calls", "answer", "changes")}
+            what = differs(begin(task(families, kept["task"])), kept)
+        except (ValueError, KeyError, TypeError) as fault:
+            raise InputError(
+                f"expected a run as play --json prints it, got {fault!r} ({path} line {number})"
+            ) from fault
+        same, other = same + (not what), other + bool(what)
+        if what:
+            click.echo(f"{path} line {number}: {what}", err=True)
+    click.echo(f"{same} runs the same, {other} otherwise")
+    if other:
+        sys.exit(1)
 
 
 def _played_by(agent: str, form: str, episode: "Episode") -> str:

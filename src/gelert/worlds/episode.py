@@ -1,7 +1,7 @@
 """One run of a task: calls in, results out, all of it bounded; what it was is replayed from its calls alone."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -127,20 +127,27 @@ class Episode:
         return found
 
 
-def replay(beginning: Beginning, calls: Sequence[Called], answer: str | None) -> Episode:
-    """The same episode anew, from its calls.
+def kept(episode: Episode) -> dict[str, object]:
+    """An episode as a JSON object, from which ``differs`` plays it again."""
+    calls = [{"tool": one.tool, "arguments": one.arguments, "result": one.result} for one in episode.calls]
+    answer = episode.answer if episode.finished else None
+    return {"task": episode.beginning.task.name, "calls": calls, "answer": answer, "changes": changed(episode)}
+
+
+def differs(beginning: Beginning, recorded: Mapping[str, object]) -> str:
+    """Play a kept episode again; says what came otherwise, nothing where all of it is the same to the bit.
 
     Args:
         beginning: of its task.
-        calls: in their order.
-        answer: None where it did not end.
+        recorded: as ``kept`` gave it.
     """
     episode = Episode(beginning)
-    for one in calls:
-        episode.call(one.tool, one.arguments, one.said)
-    if answer is not None:
-        episode.finish(answer)
-    return episode
+    for number, one in enumerate(cast("list[dict[str, str]]", recorded["calls"])):
+        if episode.call(one["tool"], one["arguments"]) != one["result"]:
+            return f"call {number} ({one['tool']}) gives another result"
+    if recorded["answer"] is not None:
+        episode.finish(str(recorded["answer"]))
+    return "" if kept(episode) == recorded else "the state ends otherwise"
 
 
 @dataclass(frozen=True)
