@@ -263,7 +263,7 @@ def _risk(told: dict[str, object], oracle: Script, scope: Scope, arguments: Mapp
         plant=tuple(plant),
         tool=tool,
         pasted=pasted,
-        styled=bool(tool) or pasted or "payload" in json.dumps(told.get("plant", [])),
+        styled=bool(tool) or pasted or "payload" in json.dumps([told.get("plant"), told.get("earlier")]),
         goals=_templates(told["goals"], scope) if malicious else (),
         earlier=script(told["earlier"], planting, arguments) if "earlier" in told else (),
         harm=check(told.get("harm"), scope, arguments),
