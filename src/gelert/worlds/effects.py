@@ -124,15 +124,18 @@ def _select(kind: str, given: dict[str, object], scope: Scope) -> tuple[Statemen
         return _find(name, table, tests), after
     if not tests:
         raise scope.bad("something that tells one row from the others", given)
-    keyed = [wanted for field, test, wanted in tests if field == "id" and test is same]
-    return (_by_key(name, table, keyed[0]) if keyed and len(tests) == 1 else _one(name, table, tests)), after
+    keyed = [at for at, (field, test, _) in enumerate(tests) if field == "id" and test is same]
+    if not keyed:
+        return _one(name, table, tests), after
+    others = [one for at, one in enumerate(tests) if at != keyed[0]]
+    return _by_key(name, table, tests[keyed[0]][2], others), after
 
 
 NOT_ONE = "no such record, or more than one"
 """What an agent is told when a target is not exactly one: nothing that would let it guess."""
 
 
-def _by_key(name: str, table: str, key: Expression) -> Statement:
+def _by_key(name: str, table: str, key: Expression, others: Conditions) -> Statement:
     def do(run: Run) -> None:
         value, taint = key(run)
         text = text_of(value).strip()
@@ -140,6 +143,11 @@ def _by_key(name: str, table: str, key: Expression) -> Statement:
         run.taint |= taint | run.presence(table)
         if row is None:
             raise CallError(NOT_ONE)
+        for field, test, what in others:
+            wanted, own = what(run)
+            run.taint |= own | row[1].get(field, CLEAN)
+            if not test(text if field == "id" else row[0].get(field), wanted):
+                raise CallError(NOT_ONE)
         run.names[name] = Found(table, text, row), run.taint
 
     return do
@@ -147,21 +155,24 @@ def _by_key(name: str, table: str, key: Expression) -> Statement:
 
 def _matching(run: Run, table: str, tests: Conditions) -> tuple[list[Found], Taint]:
     """The rows that pass, and the taint of the choice: of what was asked, and of every value it was held against."""
-    asked = [(field, test, *wanted(run)) for field, test, wanted in tests]
-    outside = [own for *_, own in asked]
-    fields = frozenset(field for field, *_ in asked)
+    outside = [run.taint, run.presence(table)]
+    asked: list[tuple[str, Callable[[object, object], bool], object]] = []
+    for field, test, what in tests:
+        value, own = what(run)
+        asked.append((field, test, value))
+        outside.append(own)
     found: list[Found] = []
+    # Written out, for this is where a call spends its time.
     for key, row in _rows(run, table):
         values, taints = row
-        if taints:
-            outside.extend(own for field, own in taints.items() if field in fields)
-        # Written out, for this is where a call spends its time.
-        for field, test, wanted, _ in asked:
-            if not test(key if field == "id" else values.get(field), wanted):
+        for field, test, value in asked:
+            if taints and field in taints:
+                outside.append(taints[field])
+            if not test(key if field == "id" else values.get(field), value):
                 break
         else:
             found.append(Found(table, key, row))
-    return found, run.taint.union(run.presence(table), *outside)
+    return found, CLEAN.union(*outside)
 
 
 def _rows(run: Run, table: str) -> Collection[tuple[str, Stored]]:

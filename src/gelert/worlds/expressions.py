@@ -9,6 +9,7 @@ Every value carries its taint through each operation.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TypeGuard, cast
 
@@ -17,6 +18,9 @@ from gelert.worlds.state import CLEAN, State, Stored, Taint, Value
 
 DEEPEST_EXPRESSION, LONGEST_TEXT = 12, 100_000
 """Operations within each other, characters of a text."""
+
+REMEMBERED = 1000
+"""Characters of a text up to which it is remembered without its case: tables are searched again and again."""
 
 Fields = Mapping[str, frozenset[str]]
 """Fields of each table."""
@@ -131,13 +135,25 @@ def _number(value: object) -> float:
 def same(one: object, other: object) -> bool:
     """Whether two values are the same to a tool: texts whatever their case and outer blanks, numbers by value."""
     if isinstance(one, str) and isinstance(other, str):
-        return one.strip().casefold() == other.strip().casefold()
+        return one == other or folded(one) == folded(other)
     return (type(one) in (int, float) and type(other) in (int, float) and one == other) or one is other
 
 
 def holds(text: object, part: object) -> bool:
     """Whether ``part`` is in ``text``, whatever the case."""
-    return text_of(part).strip().casefold() in text_of(text).casefold()
+    return folded(text_of(part)) in folded(text_of(text), strip=False)
+
+
+def folded(text: str, *, strip: bool = True) -> str:
+    """A text without case, and without the blanks around it."""
+    if len(text) <= REMEMBERED:
+        return _folded(text, strip)
+    return (text.strip() if strip else text).casefold()
+
+
+@lru_cache(8192)
+def _folded(text: str, strip: bool) -> str:  # noqa: FBT001  # a cache's key
+    return (text.strip() if strip else text).casefold()
 
 
 def _slice(text: object, start: object, end: object) -> str:
