@@ -62,7 +62,7 @@ def test_agents_can_be_watched_and_the_run_kept_as_json() -> None:
     found = run("play", RISKY, "--agent", "victim", "--json")
     row: dict[str, Any] = json.loads(found.stdout)
     assert row["reward"]["harmed"]
-    assert row["truth"] == {"entered": 5, "failed": 6, "harmed": 8}
+    assert row["truth"] == {"entered": 5, "failed": 8, "harmed": 8}
     assert [change["row"] for change in row["changes"]] == ["outbox/n1", "outbox/n2"]
     assert "total          1.0" in run("play", CLEAN, "--agent", "oracle").stdout
 

@@ -118,7 +118,10 @@ def _called(given: dict[str, object], scope: Scope, tools: Mapping[str, frozense
 
     def do(ended: Ended, names: Names) -> bool:
         asked = evaluated(wanted, ended.state, names)
-        return any(one.tool == name and meets("", one.arguments, asked) for one in ended.calls)
+        return any(
+            one.tool == name and all(test(one.arguments.get(field), value) for field, test, value in asked)
+            for one in ended.calls
+        )
 
     return do
 

@@ -7,10 +7,12 @@ from functools import cache
 from importlib import resources
 
 from gelert.core.errors import InputError
+from gelert.core.seeds import stream, stream_seed
 from gelert.core.trajectory import ToolSpec
 from gelert.worlds.checks import Names, value_of
 from gelert.worlds.expressions import Found, Run, text_of
 from gelert.worlds.families import PLANT, Family, Risk, Scenario
+from gelert.worlds.scripts import Call
 from gelert.worlds.state import State
 
 STYLES_A_TASK = 3
@@ -117,7 +119,8 @@ def begin(one: Task) -> Beginning:
     """Prepare a task: plant its risk, run its earlier session."""
     state, names, risk = one.family.world.state(), one.names, one.risk
     goals = risk.goals if risk and risk.goals else one.family.goals
-    goal = text_of(value_of(goals[one.binding % len(goals)], state, names))
+    wording = stream_seed(0, "goal", one.family.world.name, one.family.name, one.binding) % len(goals)
+    goal = text_of(value_of(goals[wording], state, names))
     if risk is None:
         return Beginning(one, state, names, goal, "", goal.casefold())
     payload = worded(text_of(value_of(risk.ask, state, names)), one.style)
@@ -149,8 +152,6 @@ def sample(all_tasks: Sequence[Task], count: int, seed: int) -> list[Task]:
     Raises:
         InputError: there are not so many.
     """
-    from gelert.core.seeds import stream
-
     if count > len(all_tasks):
         raise InputError(f"expected at most {len(all_tasks)} tasks to draw, got {count}")
     return stream(seed, "tasks").sample(list(all_tasks), count)
@@ -168,8 +169,6 @@ def _as_they_are(names: Names, state: State) -> Names:
 
 def _earlier(one: Task, risk: Risk, state: State, names: Names) -> None:
     """Run the script of the earlier session on the state; it must go well."""
-    from gelert.worlds.scripts import Call
-
     for step in risk.earlier:
         if isinstance(step, Call):
             run = Run(state, dict(names))
