@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long test-runtimes test-ray check format bench clean help
+.PHONY: demo test test-long test-runtimes test-ray test-bridges check format bench clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,16 @@ test-runtimes: $(STAMP)  ## drive the real Codex and Claude Code binaries agains
 test-ray: $(STAMP)  ## sweep over a Ray cluster of this machine
 	$(BIN)/pip install -q -c constraints.txt -e ".[ray]"
 	$(BIN)/pytest -m cluster
+
+# Each bridge has an environment of its own, without torch: the libraries ask for versions that exclude each other.
+BRIDGES := inspect
+.venvs/%/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e ".[$*]" pytest hypothesis
+	touch $@
+
+test-bridges: $(BRIDGES:%=.venvs/%/.installed)  ## the bridges of the worlds against Inspect, each in its environment
+	for name in $(BRIDGES); do .venvs/$$name/bin/pytest -m bridges tests/worlds/bridges/test_$$name.py || exit 1; done
 
 check: $(STAMP)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
