@@ -1,0 +1,1 @@
+"""What each training run adds to a guard's verdicts on target runs: one question, several answers and their floors."""

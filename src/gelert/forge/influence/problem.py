@@ -1,0 +1,198 @@
+"""What every influence method is given: inner products of gradients, labels, the fit, and what stands on the surface.
+
+A guard's decision is one verdict margin ``m(x)``, positive for unsafe. All methods need only inner products of the
+margin's gradients ``g = dm/dw``, so that is what is kept: N x N numbers, whatever the number of parameters. For a
+linear head ``g`` is the run's feature vector and the inner products are exact.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gelert.core.errors import InputError
+from gelert.forge.influence.sketch import projection, sketched
+from gelert.forge.influence.solve import Loss, curvatures, slopes, solve
+
+Doubles = NDArray[np.float64]
+
+SKETCHED_ABOVE = 200_000
+"""Gradients with more parameters are projected first: their inner products are then no longer exact."""
+
+SKETCH_DIMENSIONS = 8_192
+
+CHUNK_ROWS = 1_024
+"""Stored gradients in memory at once."""
+
+
+@dataclass(frozen=True)
+class Products:
+    """Inner products of the margin's gradients of N candidates and M targets."""
+
+    gram: Doubles
+    """``[N, N]``: candidates with candidates."""
+    cross: Doubles
+    """``[M, N]``: targets with candidates."""
+    squares: Doubles
+    """``[M]``: targets with themselves."""
+    parameters: int
+    """Numbers in a gradient."""
+
+    def __post_init__(self) -> None:
+        (m, n), shapes = self.cross.shape, (self.gram.shape, self.squares.shape)
+        if shapes != ((n, n), (m,)):
+            raise InputError(f"expected products of shapes {(n, n)} and {(m,)} beside {(m, n)}, got {shapes}")
+
+    @classmethod
+    def of_gradients(
+        cls, candidates: NDArray[np.floating], targets: NDArray[np.floating], *, seed: int = 0
+    ) -> "Products":
+        """Of gradients ``[N, P]`` and ``[M, P]``, which may be mapped from disk; sketched above ``SKETCHED_ABOVE``."""
+        parameters = candidates.shape[1]
+        matrix = projection(parameters, SKETCH_DIMENSIONS, seed) if parameters > SKETCHED_ABOVE else None
+
+        def rows(of: NDArray[np.floating], start: int) -> Doubles:
+            chunk = of[start : start + CHUNK_ROWS]
+            return np.asarray(chunk, dtype=np.float64) if matrix is None else sketched(chunk, matrix)
+
+        gram = np.empty((len(candidates), len(candidates)))
+        aims = np.concatenate([rows(targets, start) for start in range(0, len(targets), CHUNK_ROWS)])
+        cross = np.empty((len(targets), len(candidates)))
+        for start in range(0, len(candidates), CHUNK_ROWS):
+            left = rows(candidates, start)
+            end = start + len(left)
+            cross[:, start:end] = aims @ left.T
+            for other in range(0, start + 1, CHUNK_ROWS):
+                right = left if other == start else rows(candidates, other)
+                gram[start:end, other : other + len(right)] = left @ right.T
+                gram[other : other + len(right), start:end] = gram[start:end, other : other + len(right)].T
+        return cls(gram, cross, (aims**2).sum(1), parameters)
+
+    @classmethod
+    def of_factors(cls, candidates: "Factors", targets: "Factors") -> "Products":
+        """Of gradients that are rank one, as of one weight matrix that the margin meets at one position only.
+
+        ``<d h', e k'> = (d . e) (h . k)``: exact for the full matrix at the cost of its two widths.
+        """
+        gram = (candidates.deltas @ candidates.deltas.T) * (candidates.inputs @ candidates.inputs.T)
+        cross = (targets.deltas @ candidates.deltas.T) * (targets.inputs @ candidates.inputs.T)
+        squares = (targets.deltas**2).sum(1) * (targets.inputs**2).sum(1)
+        return cls(gram, cross, squares, candidates.deltas.shape[1] * candidates.inputs.shape[1])
+
+    def take(self, candidates: NDArray[np.intp]) -> "Products":
+        """Of these candidates only."""
+        return replace(self, gram=self.gram[np.ix_(candidates, candidates)], cross=self.cross[:, candidates])
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Gradients ``deltas[i] inputs[i]'`` of one weight matrix ``[out, in]``."""
+
+    deltas: Doubles
+    """``[n, out]``: the margin's gradient by what the matrix gives."""
+    inputs: Doubles
+    """``[n, in]``: what the matrix is given."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What floors look at: the runs themselves, not the fit."""
+
+    texts: tuple[str, ...]
+    """Of the candidates, rendered."""
+    target_texts: tuple[str, ...]
+    states: Doubles
+    """``[N, width]``: a representation of each candidate by the frozen model."""
+    target_states: Doubles
+    """``[M, width]``."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Where the margins stand, and what they were fitted by."""
+
+    margins: Doubles
+    """``[N]``: of the candidates."""
+    target_margins: Doubles
+    """``[M]``."""
+    loss: Loss
+    damping: float
+    """Penalty on half the squared weights: added to the curvature."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """N candidates to train on and M targets whose margins are wanted on the side of their sign."""
+
+    products: Products
+    labels: Doubles
+    """``[N]``: +1 for unsafe, -1 for safe."""
+    signs: Doubles
+    """``[M]``: the preference of each target, +1 where it is unsafe."""
+    lengths: Doubles
+    """``[N]``: how many terms (windows, tokens) a candidate's summed loss has; the gradient given is their mean."""
+    fit: Fit
+    surface: Surface | None = None
+    """Needed by the floors that look at the runs."""
+
+    def __post_init__(self) -> None:
+        m, n = self.products.cross.shape
+        by_candidate, by_target = (self.labels, self.lengths, self.fit.margins), (self.signs, self.fit.target_margins)
+        got = [len(part) for part in (*by_candidate, *by_target)]
+        if got != [n, n, n, m, m]:
+            raise InputError(f"expected {n} candidates and {m} targets in every part of the problem, got {got}")
+
+    @classmethod
+    def posed(
+        cls,
+        products: Products,
+        labels: Doubles,
+        signs: Doubles,
+        lengths: Doubles,
+        *,
+        loss: Loss = "squared",
+        damping: float = 1.0,
+        surface: Surface | None = None,
+    ) -> "Problem":
+        """The problem with its margins fitted to the candidates, from zero."""
+        dual = solve(products.gram, labels, lengths, loss, damping)
+        fit = Fit(products.gram @ dual, products.cross @ dual, loss, damping)
+        return cls(products, labels, signs, lengths, fit, surface)
+
+    def relabelled(self, labels: Doubles) -> "Problem":
+        """The same candidates with other labels, fitted again."""
+        fit = self.fit
+        return Problem.posed(
+            self.products, labels, self.signs, self.lengths, loss=fit.loss, damping=fit.damping, surface=self.surface
+        )
+
+    def slopes(self, loss: Loss | None = None) -> Doubles:
+        """``[N]``: each candidate's mean loss by its margin."""
+        return slopes(loss or self.fit.loss, self.fit.margins, self.labels)
+
+    def curvatures(self) -> Doubles:
+        """``[N]``: each candidate's summed loss by its margin, twice."""
+        return self.lengths * curvatures(self.fit.loss, self.fit.margins)
+
+    def seen(self) -> Surface:
+        """What the floors look at.
+
+        Raises:
+            InputError: the problem was posed without it.
+        """
+        if self.surface is None:
+            raise InputError("expected the runs' texts and states for this method, got inner products only")
+        return self.surface
+
+
+Method = Callable[[Problem], Doubles]
+"""Gives ``[M, N]``: by how much keeping each candidate moves each target's margin to its preferred side.
+
+In a unit of the method's own, up to which methods are compared; a larger number is always better for the target.
+"""
+
+
+def scores(attributions: Doubles) -> Doubles:
+    """``[N]``: what each candidate is worth to all targets, their mean."""
+    return attributions.mean(axis=0)
