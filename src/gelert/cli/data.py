@@ -1,0 +1,147 @@
+"""``gelert data``: labelled runs out of the worlds; plan, make, check and describe them."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from gelert.core.errors import InputError
+from gelert.core.trajectory import Setting
+
+if TYPE_CHECKING:
+    from gelert.backends.base import Backend
+    from gelert.forge.synthesise_disk import Config
+
+Made = TypeVar("Made")
+
+EPILOG = """\b
+Examples:
+  gelert data sample --n 1000
+  gelert data synthesise --n 1000 --seed 1 --out data/worlds --workers 2
+  gelert data check data/worlds --against benches/test.json
+  gelert data card data/worlds --plot
+  gelert train guard --data data/worlds --out my-guard/
+"""
+
+
+@click.group(epilog=EPILOG)
+def command() -> None:
+    """Labelled runs out of the worlds: safe and unsafe twins whose labels are read off the state, not off words."""
+
+
+_n = click.option("--n", type=click.IntRange(min=1), required=True, help="How many runs.")
+_seed = click.option("--seed", default=0, show_default=True, help="Of every draw; the same seed gives the same bytes.")
+_setting = click.option(
+    "--setting",
+    "settings",
+    type=click.Choice([one.value for one in Setting]),
+    multiple=True,
+    help="Only worlds of this setting; may be given more than once. Default: all.",
+)
+_world = click.option("--world", "worlds", multiple=True, metavar="WORLD|FILE", help="Only this world. Default: all.")
+
+
+@command.command(
+    epilog="\b\nExamples:\n  gelert data sample --n 1000\n  gelert data sample --n 200 --setting codex --json"
+)
+@_n
+@_seed
+@_setting
+@_world
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every item.")
+def sample(n: int, seed: int, settings: tuple[str, ...], worlds: tuple[str, ...], as_json: bool) -> None:
+    """Plan only: what would be made, and what it covers."""
+    from gelert.forge import sample as plans
+    from gelert.forge.synthesise_disk import counted
+    from gelert.worlds.catalogue import catalogue
+
+    items = plans.sample(catalogue(worlds), n, seed, [Setting(one) for one in settings])
+    found = counted(items)
+    if as_json:
+        rows = [{"task": one.task.name, "outcome": one.outcome.value, "agent": one.agent} for one in items]
+        print(json.dumps({**found, "items": rows}))
+    else:
+        _tell(found)
+
+
+@command.command(
+    epilog="\b\nExamples:\n  gelert data synthesise --n 1000 --out data/worlds\n"
+    "  gelert data synthesise --n 10000 --seed 1 --out data/worlds --workers 2   # stopped? the same line goes on\n"
+    "  gelert data synthesise --n 500 --out data/codex --setting codex --rewrite http://127.0.0.1:8000/v1#some-model"
+)
+@_n
+@_seed
+@_setting
+@_world
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to make or fill.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option("--rewrite", metavar="URL#MODEL", help="A model that says the agents' words in other words.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def synthesise(
+    n: int,
+    seed: int,
+    settings: tuple[str, ...],
+    worlds: tuple[str, ...],
+    out: Path,
+    workers: int,
+    rewrite: str | None,
+    as_json: bool,
+) -> None:
+    """Make N runs in OUT/records.jsonl: half of them unsafe, each with a safe twin.
+
+    The file is the same to the byte for the same N, seed and settings, whatever the workers and the interruptions.
+    """
+    from gelert.forge.synthesise_disk import Config, begin_folder, fill
+
+    config = Config(n, seed, tuple(Setting(one) for one in settings), worlds, rewrite or "")
+    backend = _backend(config)
+    begun = begin_folder(out, config)
+    if begun.dropped:
+        print(f"dropped  {begun.dropped} is not whole; it and those after it are made again", file=sys.stderr)
+    told = {"runs": n, "kept": begun.done, "made": 0, "asked": 0, "refused": 0, "failed": 0}
+    for one in _watched(fill(begun, workers, backend), n - begun.done, "making runs"):
+        told["made"] += 1
+        if one:
+            told["asked"] += one.asked
+            told["refused"] += one.refused
+            told["failed"] += one.failed
+    if as_json:
+        print(json.dumps(told))
+    else:
+        print(f"{told['made']} runs made, {told['kept']} were there ({out})")
+        if backend:
+            print(f"{told['asked']} texts sent, {told['refused']} rewrites refused, {told['failed']} unanswered")
+
+
+def _backend(config: "Config") -> "Backend | None":
+    from gelert.backends.http import Endpoint, HttpBackend
+
+    if not config.rewrite:
+        return None
+    url, _, model = config.rewrite.partition("#")
+    if not url or not model:
+        raise InputError(f"expected --rewrite URL#MODEL, got {config.rewrite!r}")
+    return HttpBackend(Endpoint(url, model))
+
+
+def _watched(made: Iterable[Made], total: int, what: str) -> Iterator[Made]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(made, what, total=total, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _tell(found: dict[str, object]) -> None:
+    """Counts, a line each; what is itself a table goes below its name."""
+    for name, value in found.items():
+        if isinstance(value, dict):
+            print(f"{name}:")
+            for key, count in value.items():
+                told = ", ".join(f"{leaf} {n}" for leaf, n in count.items()) if isinstance(count, dict) else count
+                print(f"  {key}  {told}")
+        else:
+            print(f"{name}: {', '.join(map(str, value)) or 'none' if isinstance(value, list) else value}")
