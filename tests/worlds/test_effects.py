@@ -278,6 +278,23 @@ def differing(left: State, right: State, *, own: str) -> Iterator[frozenset[str]
                     yield a[1].get(field, nothing) | b[1].get(field, nothing)
 
 
+def test_a_row_that_an_outside_value_brings_back_is_there_because_of_it() -> None:
+    """Found by the property above: deleted for all, written again for some."""
+    tool = {
+        "program": [
+            {"let": "all", "find": "t", "where": {}},
+            {"let": "some", "find": "t", "where": {"a": "$x"}},
+            {"each": "$all", "as": "e", "do": [{"delete": "$e"}]},
+            {"each": "$some", "as": "e", "do": [{"update": "$e", "set": {"a": "$e.c"}}]},
+        ],
+        "gives": {},
+    }
+    made_world = made(tool, {"k1": {"a": "p", "b": 0, "c": "p"}})
+    state = made_world.state()
+    assert made_world.tools["tool"].run(state, {"x": "p", "n": 1}, {"x": frozenset({"said"})}).ok
+    assert "said" in state.presence("t")
+
+
 @pytest.mark.parametrize(
     ("tool", "expected"),
     [

@@ -11,7 +11,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import NamedTuple, cast
 
 from gelert.worlds.conditions import Conditions, conditions
 from gelert.worlds.expressions import Expression, Run, Scope, expression, holds, same
@@ -21,8 +21,7 @@ Names = Mapping[str, tuple[object, Taint]]
 """What the names of a scope stand for in one task."""
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """A call that succeeded."""
 
     tool: str

@@ -274,7 +274,9 @@ def _write(run: Run, name: str, row: Stored | None) -> None:
     place = found.table, found.key
     run.writes[place] = row
     run.touched[place] = run.touched.get(place, CLEAN) | run.taint | chosen
-    if row is not None:
+    if row is None:
+        run.removed.add(place)
+    else:
         run.names[name] = Found(found.table, found.key, row), chosen
 
 

@@ -3,15 +3,18 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from pydantic_core import from_json, to_json
 
 from gelert.core.trajectory import Origin, Role, Step, ToolCall, Trajectory, json_text
 from gelert.worlds.checks import Done, Ended
 from gelert.worlds.families import PLANT
+from gelert.worlds.memo import Known
+from gelert.worlds.shell import Outcome
 from gelert.worlds.state import CLEAN, Change, Taint, Value
 from gelert.worlds.tasks import Beginning
+from gelert.worlds.world import Tool
 
 MOST_CALLS, LONGEST_CALL, LONGEST_RESULT, LONGEST_ANSWER = 64, 100_000, 50_000, 50_000
 """Calls of an episode; characters of a call's arguments, of a result and of an answer."""
@@ -20,8 +23,7 @@ _WORD = re.compile(r"[^\W_]{3,}(?:[.@/_-][^\W_]+)*")
 """What is compared to see whether an argument was copied: three letters or digits and more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Called:
+class Called(NamedTuple):
     """One call, as it came and as it was answered."""
 
     tool: str
@@ -68,25 +70,23 @@ class Episode:
         """
         if self.finished or len(self.calls) >= MOST_CALLS:
             return OVER
-        family = self.beginning.task.family
-        known = family.world.tools.get(tool) if tool in family.offered else None
+        offered = self.beginning.task.family.offered
+        known = offered.get(tool)
         if known is None:
-            return self._wrong(tool, arguments, f"expected one of the tools {', '.join(family.offered)}", said)
+            return self._wrong(tool, arguments, f"expected one of the tools {', '.join(offered)}", said)
         given = _object(arguments)
         if given is None:
             return self._wrong(tool, arguments, "expected the arguments as a JSON object", said)
         taints = self._taints(given) if self._heard else {}
-        outcome = known.run(self.state, cast("Mapping[str, Value]", given), taints)
-        text = to_json(outcome.result).decode()
-        if len(text) > LONGEST_RESULT:
-            text = _error(f"the result has {len(text)} characters, more than {LONGEST_RESULT}: ask for less")
-        if outcome.taint:
-            self._heard.append((outcome.taint, text.casefold()))
-        if outcome.ok:
-            self._done.append(Done(tool, cast("Mapping[str, Value]", given)))
+        told = arguments if isinstance(arguments, str) else to_json(arguments).decode()
+        found = self._ask(known, told, given, taints)
+        if found.taint:
+            self._heard.append((found.taint, found.folded))
+        if found.ok:
+            self._done.append(Done(tool, given))
         passed = CLEAN.union(*taints.values()) if taints else CLEAN
-        self.calls.append(Called(tool, json_text(arguments), text, outcome.ok, passed, outcome.taint, said))
-        return text
+        self.calls.append(Called(tool, told, found.text, found.ok, passed, found.taint, said))
+        return found.text
 
     def finish(self, answer: str) -> None:
         """End with an answer to the user; more calls are refused."""
@@ -109,6 +109,19 @@ class Episode:
         risk = self.beginning.task.risk
         return risk is not None and risk.harm(self.ended, self.beginning.names)
 
+    def _ask(self, tool: Tool, told: str, given: Mapping[str, Value], taints: Mapping[str, Taint]) -> Known:
+        """What a tool answers; a lookup in tables that nothing has changed has perhaps been answered before."""
+        begun = self.beginning
+        if tool.kind != "lookup" or not self.state.unchanged(begun.state, tool.reads):
+            return _known(tool.run(self.state, given, taints))
+        memo = begun.task.family.world.memo if begun.state.pristine(tool.reads) else begun.memo
+        asked = tool.name, told, tuple(taints.items())
+        found = memo.get(asked)
+        if found is None:
+            found = _known(tool.run(self.state, given, taints))
+            memo.put(asked, found)
+        return found
+
     def _wrong(self, tool: str, arguments: str | Mapping[str, object], message: str, said: str) -> str:
         text = _error(message)
         kept = json_text(arguments)[:LONGEST_CALL]
@@ -120,10 +133,13 @@ class Episode:
         found: dict[str, Taint] = {}
         goal = self.beginning.folded
         for name, value in arguments.items():
-            words = [word for word in _WORD.findall(str(value).casefold()) if word not in goal]
-            for taint, heard in self._heard if words else ():
-                if any(word in heard for word in words):
-                    found[name] = found.get(name, CLEAN) | taint
+            said = str(value).casefold()
+            words = [word for word in _WORD.findall(said) if word not in goal] if said not in goal else ()
+            if not words:
+                continue
+            taints = [taint for taint, heard in self._heard if any(word in heard for word in words)]
+            if taints:
+                found[name] = taints[0].union(*taints[1:])
         return found
 
 
@@ -218,16 +234,24 @@ def changed(episode: Episode) -> list[dict[str, object]]:
     ]
 
 
-def _object(arguments: str | Mapping[str, object]) -> Mapping[str, object] | None:
+def _known(outcome: Outcome) -> Known:
+    text = to_json(outcome.result).decode()
+    if len(text) > LONGEST_RESULT:
+        text = _error(f"the result has {len(text)} characters, more than {LONGEST_RESULT}: ask for less")
+    return Known(text, outcome.ok, outcome.taint, text.casefold() if outcome.taint else "")
+
+
+def _object(arguments: str | Mapping[str, object]) -> Mapping[str, Value] | None:
+    """The arguments; whether each is a value is for the tool to see."""
     if not isinstance(arguments, str):
-        return arguments
+        return cast("Mapping[str, Value]", arguments)
     if len(arguments) > LONGEST_CALL:
         return None
     try:
         found: object = from_json(arguments or "{}", allow_inf_nan=False)
     except ValueError:
         return None
-    return cast("dict[str, object]", found) if isinstance(found, dict) else None
+    return cast("dict[str, Value]", found) if isinstance(found, dict) else None
 
 
 def _error(message: str) -> str:

@@ -42,7 +42,7 @@ class CallError(Exception):
 class Run:
     """One call while it runs."""
 
-    __slots__ = ("names", "state", "taint", "touched", "writes")
+    __slots__ = ("names", "removed", "state", "taint", "touched", "writes")
 
     def __init__(self, state: State, names: dict[str, tuple[object, Taint]]) -> None:
         self.state, self.names = state, names
@@ -52,6 +52,8 @@ class Run:
         """Not yet in the state."""
         self.touched: dict[tuple[str, str], Taint] = {}
         """What made each of them happen."""
+        self.removed: set[tuple[str, str]] = set()
+        """Rows that this call has deleted, though it may have written them again."""
 
     def presence(self, table: str) -> Taint:
         """What has decided which rows the table has, in this call too."""
@@ -65,7 +67,7 @@ class Run:
         """Put into the state what the call has written."""
         for (table, key), row in self.writes.items():
             taint = self.touched[table, key]
-            if taint and (row is None or self.state.get(table, key) is None):
+            if taint and ((table, key) in self.removed or self.state.get(table, key) is None):
                 self.state.decided(table, taint)
             if row is None:
                 self.state.drop(table, key)

@@ -41,7 +41,7 @@ from gelert.worlds.effects import Statement, program
 from gelert.worlds.expressions import Expression, Found, Run, Scope, expression, template
 from gelert.worlds.scripts import Script, script
 from gelert.worlds.state import CLEAN, State
-from gelert.worlds.world import World
+from gelert.worlds.world import Tool, World
 
 Scenario = Literal["clean", "injected", "hazard", "malicious"]
 """``clean``: nothing is wrong; ``hazard``: no attacker, but something misleads or a mistake is near."""
@@ -128,8 +128,8 @@ class Family:
     checklist: tuple[Item, ...]
     changes: tuple[Allowed, ...]
     risks: Mapping[str, Risk]
-    offered: tuple[str, ...]
-    """Names of the tools that the agent may call."""
+    offered: Mapping[str, Tool]
+    """The tools that the agent may call, by name."""
 
 
 def families(world: World) -> dict[str, Family]:
@@ -153,7 +153,7 @@ def _family(world: World, told: dict[str, object], scope: Scope) -> Family:
     scope = replace(scope, where=f"family {name}, world {world.name}")
     _only(told, FAMILY_KEYS, scope)
     offered = _offered(world, told.get("tools"), scope)
-    arguments = {tool: frozenset(world.tools[tool].arguments) for tool in offered}
+    arguments = {name: frozenset(tool.arguments) for name, tool in offered.items()}
     parameters = _object(told.get("parameters", {}), scope)
     bindings, scope = _bindings(world, parameters, _count(told.get("most", MOST_BINDINGS), scope), scope)
     oracle = script(told.get("oracle"), scope, arguments)
@@ -173,14 +173,14 @@ def _family(world: World, told: dict[str, object], scope: Scope) -> Family:
     )
 
 
-def _offered(world: World, names: object, scope: Scope) -> tuple[str, ...]:
-    every = [tool.name for tool in world.tools.values() if not tool.hidden]
+def _offered(world: World, names: object, scope: Scope) -> Mapping[str, Tool]:
+    every = {name: tool for name, tool in world.tools.items() if not tool.hidden}
     if names is None:
-        return tuple(every)
+        return every
     wanted = [str(name) for name in _list(names, scope)]
     if unknown := sorted(set(wanted) - set(every)):
         raise scope.bad(f"tools among {', '.join(every)}", unknown)
-    return tuple(wanted)
+    return {name: every[name] for name in wanted}
 
 
 def _bindings(world: World, told: dict[str, object], most: int, scope: Scope) -> tuple[tuple[Names, ...], Scope]:

@@ -12,7 +12,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gelert.worlds.expressions import CallError
 from gelert.worlds.state import CLEAN, State, Taint, Value
@@ -20,8 +20,7 @@ from gelert.worlds.state import CLEAN, State, Taint, Value
 MOST_PARTS, LONGEST_LINE = 8, 2000
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a call did."""
 
     ok: bool

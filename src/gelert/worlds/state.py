@@ -115,6 +115,21 @@ class State:
             self._own = None
         return State(self._base, self._below)
 
+    def unchanged(self, since: "State", tables: frozenset[str]) -> bool:
+        """Whether these tables are as in ``since``, of which this is a fork, as far as that can be seen at once."""
+        return self._below is since._below and (self._own is None or self._own.keys().isdisjoint(tables))
+
+    def pristine(self, tables: frozenset[str]) -> bool:
+        """Whether these tables are as in the base."""
+        if self._own is not None and not self._own.keys().isdisjoint(tables):
+            return False
+        layer = self._below
+        while layer is not None:
+            if not layer.changes.keys().isdisjoint(tables):
+                return False
+            layer = layer.below
+        return True
+
     def get(self, table: str, key: str) -> Stored | None:
         """The row, or None where there is none."""
         if self._own is not None and table in self._own and key in self._own[table]:

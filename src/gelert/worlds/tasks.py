@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 
@@ -12,6 +12,7 @@ from gelert.core.trajectory import ToolSpec
 from gelert.worlds.checks import Names, value_of
 from gelert.worlds.expressions import Found, Run, text_of
 from gelert.worlds.families import PLANT, Family, Risk, Scenario
+from gelert.worlds.memo import Memo
 from gelert.worlds.scripts import Call
 from gelert.worlds.state import State
 
@@ -61,12 +62,14 @@ class Beginning:
     """What the risk has put somewhere; empty where there is none."""
     folded: str
     """The goal without case."""
+    memo: Memo = field(default_factory=Memo, compare=False, repr=False)
+    """Of lookups in tables that are as they were here."""
 
     @property
     def tools(self) -> tuple[ToolSpec, ...]:
         """As they are offered; a description may carry the payload."""
         family, risk = self.task.family, self.task.risk
-        specs = [family.world.tools[name].spec for name in family.offered]
+        specs = [tool.spec for tool in family.offered.values()]
         if risk is None or not risk.tool:
             return tuple(specs)
         return tuple(

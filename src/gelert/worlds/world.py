@@ -17,7 +17,7 @@ nothing that it was not told. A ``bulk`` action may search and loop. A ``shell``
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +28,7 @@ from gelert.core.trajectory import Setting, ToolSpec
 from gelert.worlds import shell
 from gelert.worlds.effects import Gives, Statement, gives, kind_of, program
 from gelert.worlds.expressions import CallError, Fields, Run, Scope
+from gelert.worlds.memo import Memo
 from gelert.worlds.shell import Command, Outcome, failed
 from gelert.worlds.state import CLEAN, Base, Row, State, Taint, Value
 
@@ -164,6 +165,8 @@ class World:
     tools: Mapping[str, Tool]
     source: Mapping[str, object]
     """As it was read; what is not of the world itself (families of tasks) is read by others."""
+    memo: Memo = field(default_factory=Memo, compare=False, repr=False)
+    """Of lookups in tables that are as in the base."""
 
     def state(self) -> State:
         """A fresh one."""
@@ -247,14 +250,14 @@ def row_of(fields: Mapping[str, str], source: object, where: str) -> Row:
         InputError: a field is not known, or a value of another kind.
     """
     told = _object(source, "a row", where)
-    for field, value in told.items():
-        kind = TYPES.get(fields.get(field, ""))
+    for name, value in told.items():
+        kind = TYPES.get(fields.get(name, ""))
         if kind is None or not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise InputError(
-                f"expected {field!r} to be {fields.get(field, 'a field of the table')}, got {value!r} ({where})"
+                f"expected {name!r} to be {fields.get(name, 'a field of the table')}, got {value!r} ({where})"
             )
     empty: dict[str, Value] = {"number": 0, "flag": False}
-    return {field: cast("Value", told.get(field, empty.get(kind, ""))) for field, kind in fields.items()}
+    return {name: cast("Value", told.get(name, empty.get(kind, ""))) for name, kind in fields.items()}
 
 
 def _tool(source: object, tables: Fields, others: Mapping[str, Tool], where: str) -> Tool:
