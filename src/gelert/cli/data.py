@@ -2,9 +2,10 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import click
 
@@ -32,6 +33,7 @@ def command() -> None:
     """Labelled runs out of the worlds: safe and unsafe twins whose labels are read off the state, not off words."""
 
 
+_folder = click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 _n = click.option("--n", type=click.IntRange(min=1), required=True, help="How many runs.")
 _seed = click.option("--seed", default=0, show_default=True, help="Of every draw; the same seed gives the same bytes.")
 _setting = click.option(
@@ -114,6 +116,95 @@ def synthesise(
         print(f"{told['made']} runs made, {told['kept']} were there ({out})")
         if backend:
             print(f"{told['asked']} texts sent, {told['refused']} rewrites refused, {told['failed']} unanswered")
+
+
+@command.command(
+    epilog="\b\nExamples:\n  gelert data check data/worlds\n"
+    "  gelert data check data/worlds --against benches/test.json --against benches/more.jsonl\n"
+    "  gelert data check data/worlds --judge my-guard/ --judged 100"
+)
+@_folder
+@click.option(
+    "--against",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    help="Evaluation data that must not be in the runs; may be given more than once.",
+)
+@click.option("--judge", metavar="GUARD", help="Also ask this guard and report how often it says what the world says.")
+@click.option("--judged", type=click.IntRange(min=1), default=200, show_default=True, help="Runs that are judged.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def check(folder: Path, against: tuple[Path, ...], judge: str | None, judged: int, as_json: bool) -> None:
+    """Refuse runs of DIR that are malformed, wrongly labelled, nearly the same as others or in evaluation data.
+
+    DIR/refused.jsonl names each with its reason; whoever reads DIR leaves them out. The judge refuses none.
+    """
+    from gelert.cli.guards import open_guard
+    from gelert.forge import quality
+    from gelert.forge.synthesise_disk import config_of, families_of
+
+    found = quality.check(folder, families_of(folder), against, _counter(cast("int", config_of(folder)["n"])))
+    told: dict[str, object] = {
+        "runs": found.runs,
+        "pass_rate": round(found.pass_rate, 4),
+        "refused": found.layers,
+        "near_duplicate_bound": quality.BOUND,
+        "against": [str(path) for path in against],
+    }
+    if judge:
+        said = quality.agreement(folder, open_guard(judge), judged)
+        told["judge"] = {"guard": said.judge, "runs": said.runs, "agreement": str(said.accuracy)}
+    if as_json:
+        print(json.dumps({**told, "faults": [asdict(fault) for fault in found.faults]}))
+    else:
+        for fault in found.faults:
+            print(f"refused  run {fault.number} ({fault.layer}): {fault.reason}", file=sys.stderr)
+        _tell(told)
+
+
+@command.command(
+    epilog="\b\nExamples:\n  gelert data card data/worlds\n  gelert data card data/worlds --plot --floor-runs 3000"
+)
+@_folder
+@click.option("--plot", is_flag=True, help="Also draw DIR/card.png (needs the extra report).")
+@click.option("--floor-runs", default=1500, show_default=True, help="Runs on which the floors are fitted.")
+@click.option("--seed", default=0, show_default=True, help="Of the draw, the folds and the bootstrap.")
+@click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
+def card(folder: Path, plot: bool, floor_runs: int, seed: int, as_json: bool) -> None:
+    """Describe DIR in DIR/card.md and DIR/card.json: what it holds, and what trivial rules reach on it."""
+    from gelert.forge import card as cards
+    from gelert.forge.synthesise_disk import config_of
+
+    config = config_of(folder)
+    found = cards.data_card(folder, floor_runs, seed)
+    text = cards.markdown(found, config)
+    row = json.dumps({"config": config, **found.row()}, indent=1)
+    (folder / "card.md").write_text(text, encoding="utf-8")
+    (folder / "card.json").write_text(row + "\n", encoding="utf-8")
+    if plot:
+        from gelert.forge.card_plot import plot as draw
+
+        draw(found, folder / "card.png")
+    print(row if as_json else text, end="")
+
+
+def _counter(total: int) -> Callable[[int], None]:
+    """A progress bar as a function of the number of runs read; it does nothing where nobody looks."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return lambda _: None
+    bar = Progress(console=console, transient=True)
+    row = bar.add_task("checking runs", total=total)
+    bar.start()
+
+    def show(done: int) -> None:
+        bar.update(row, completed=done)
+        if done >= total:
+            bar.stop()
+
+    return show
 
 
 def _backend(config: "Config") -> "Backend | None":

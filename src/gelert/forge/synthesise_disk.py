@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 from gelert.backends.base import Backend, in_order
 from gelert.core import records
@@ -26,6 +27,7 @@ from gelert.forge.surface_rewrite import Rewriter, Rewriting
 from gelert.forge.synthesise import Synthesiser
 from gelert.forge.synthesise_record import Record
 from gelert.worlds.catalogue import catalogue
+from gelert.worlds.families import Family
 from gelert.worlds.tasks import task
 
 CONFIG, PLAN = "config.json", "plan.json"
@@ -48,8 +50,42 @@ class Config:
 
     def written(self) -> dict[str, object]:
         """As it is kept, with the version of the program and the hash of the worlds."""
-        worlds = {family.world.name: dict(family.world.source) for family in catalogue(self.worlds).values()}
-        return {**asdict(self), "version": version("gelert"), "worlds_sha256": records.digest(worlds)}
+        return {**asdict(self), "version": version("gelert"), "worlds_sha256": digest_of(self.worlds)}
+
+
+def config_of(folder: Path) -> dict[str, object]:
+    """The config that made a folder, as ``Config.written`` gave it.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = folder / CONFIG
+    try:
+        found: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise InputError(f"expected a folder made by gelert data synthesise, got {fault} ({path})") from None
+    if not isinstance(found, dict) or not isinstance(cast("dict[str, object]", found).get("worlds"), list):
+        raise InputError(f"expected a config with worlds, got something else ({path}); make the folder again")
+    return cast("dict[str, object]", found)
+
+
+def families_of(folder: Path) -> dict[str, Family]:
+    """The families of the worlds that a folder was made of.
+
+    Raises:
+        InputError: the folder has no config, or the worlds are not those any more.
+    """
+    config = config_of(folder)
+    worlds = tuple(map(str, cast("list[object]", config["worlds"])))
+    if digest_of(worlds) != config.get("worlds_sha256"):
+        raise InputError(f"expected the worlds that {folder} was made of, got others under their names; make it again")
+    return catalogue(worlds)
+
+
+def digest_of(worlds: Sequence[str]) -> str:
+    """SHA-256 of the worlds' sources."""
+    found = {family.world.name: dict(family.world.source) for family in catalogue(worlds).values()}
+    return records.digest(found)
 
 
 @dataclass(frozen=True)
