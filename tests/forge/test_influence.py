@@ -153,9 +153,18 @@ def test_a_sketch_is_unbiased() -> None:
 @pytest.mark.parametrize("damping", [0.1, 3.0])
 def test_margins_left_out_are_those_of_fits_without_the_candidate(damping: float) -> None:
     of, rows = posed(damping=damping), gradients()[0]
-    found = left_out(of.products.gram, of.labels, of.lengths, [damping])[0]
+    found = left_out(of.products.gram, of.labels, of.lengths, damping)
     expected = [rows[i] @ primal(np.delete(np.arange(N), i), of) for i in range(N)]
     assert np.allclose(found, expected, atol=1e-10)
+
+
+def test_margins_of_a_group_left_out_are_those_of_a_fit_without_it() -> None:
+    of, rows = posed(), gradients()[0]
+    groups = ["abc"[i % 3] for i in range(N)]
+    found = left_out(of.products.gram, of.labels, of.lengths, 0.5, groups)
+    for name in "abc":
+        inside = np.array([g == name for g in groups])
+        assert np.allclose(found[inside], rows[inside] @ primal(np.flatnonzero(~inside), of), atol=1e-10)
 
 
 def test_noise_asks_for_more_damping_than_a_signal() -> None:

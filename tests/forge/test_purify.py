@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gelert.core.errors import InputError, RecordError
 from gelert.forge.influence.methods import prism
 from gelert.forge.influence.problem import Problem, Products, scores
-from gelert.forge.purify import Fate, Names, greedy, purify, quotas, read, suspects, write
+from gelert.forge.purify import Fate, Names, greedy, purify, quotas, read, suspects, until_best, write
 
 Doubles = NDArray[np.float64]
 
@@ -28,7 +28,12 @@ def planted(runs: int = 40, *, noise: float = 0.7, seed: int = 0) -> Problem:
 
 def names(problem: Problem, strata: tuple[str, ...] | None = None) -> Names:
     n, m = len(problem.labels), len(problem.signs)
-    return Names(tuple(f"run {i}" for i in range(n)), tuple(f"target {t}" for t in range(m)), strata or ("one",) * n)
+    return Names(
+        tuple(f"run {i}" for i in range(n)),
+        tuple(f"target {t}" for t in range(m)),
+        strata or ("one",) * n,
+        tuple(map(str, range(n))),
+    )
 
 
 def error(problem: Problem, kept: list[int]) -> float:
@@ -63,14 +68,34 @@ def test_a_copy_of_a_pick_is_worth_less_than_it_was_alone() -> None:
     assert values[1] < values[0] / 2
 
 
+def test_picks_end_where_the_targets_error_is_least() -> None:
+    assert until_best([(4, 0.5), (1, -0.2), (7, 0.4), (2, -0.1)]) == [(4, 0.5), (1, -0.2), (7, 0.4)]
+    problem = planted(noise=3.0)
+    found = purify(problem, names(problem), 40)
+    kept = sorted((c for c in found if c.rank is not None), key=lambda c: c.rank or 0)
+    errors = [error(problem, [found.index(c) for c in kept[: k + 1]]) for k in range(len(kept))]
+    assert errors[-1] == pytest.approx(min(errors))
+    assert any(c.reason == "the targets gain nothing by more" for c in found)
+
+
 def test_a_planted_wrong_label_is_suspect_and_never_picked() -> None:
     clean = planted(80, noise=0.2)
     turned = clean.relabelled(np.where(np.arange(80) % 16 == 3, -clean.labels, clean.labels))
     found = purify(turned, names(turned), 80)
     fates = {i for i, choice in enumerate(found) if choice.fate is Fate.SUSPECT}
     assert fates == {3, 19, 35, 51, 67}
-    assert not suspects(clean).any()
+    assert not suspects(clean, names(clean).groups).any()
     assert "the other candidates say the opposite" in found[3].reason
+
+
+def test_a_twin_is_no_witness_against_its_twin() -> None:
+    random = np.random.default_rng(0)
+    rows = np.repeat(random.normal(size=(10, 30)), 2, axis=0)
+    labels = np.tile([1.0, -1.0], 10)
+    products = Products.of_gradients(rows, rows[:1])
+    twins = Problem.posed(products, labels, np.ones(1), np.ones(20), damping=0.1)
+    assert suspects(twins, [str(i) for i in range(20)]).all()
+    assert not suspects(twins, [str(i // 2) for i in range(20)]).any()
 
 
 def test_each_stratum_gets_its_share_and_every_candidate_a_reason_and_its_nearest_targets() -> None:
@@ -114,7 +139,7 @@ def test_what_cannot_be_purified_is_refused() -> None:
     problem = planted()
     with pytest.raises(InputError, match="budget of at least 1"):
         purify(problem, names(problem), 0)
-    with pytest.raises(InputError, match="40 names and strata"):
+    with pytest.raises(InputError, match="40 names, strata and groups"):
         purify(problem, names(problem, ("one",)), 5)
     logistic = replace(problem, fit=replace(problem.fit, loss="logistic"))
     with pytest.raises(InputError, match="squared loss"):

@@ -4,6 +4,7 @@ Retraining is the judge: a fit in sample space takes milliseconds, that of the w
 is not sampled by proxy. Every figure has a 95 % bootstrap interval.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from gelert.core.errors import InputError
 from gelert.core.seeds import stream_seed
 from gelert.evals.metrics import Interval, auc, interval, outcomes
 from gelert.forge.influence.problem import Method, Problem, scores
+from gelert.forge.influence.registry import FLOORS, METHODS, named
 from gelert.forge.influence.solve import solve
 
 Doubles = NDArray[np.float64]
@@ -100,6 +102,43 @@ def flip_auc(method: Method, problem: Problem, *, share: float = 0.1, seed: int 
     names = [str(i) for i in range(len(flipped))]
     found = outcomes([bool(f) for f in flipped], [False] * len(names), [float(x) for x in low_first], names)
     return interval(auc, found, draws=draws, seed=seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One method's line of the table."""
+
+    method: str
+    lds: Interval
+    groups: Interval
+    """Leave-group-out: the same correlation over fits without one group."""
+    flips: Interval
+    """AUC of finding planted label flips."""
+    seconds: float
+    """To score every candidate for every target, after the inner products."""
+
+
+def table(
+    problem: Problem, groups: Sequence[str], retrain: Retrain, *, subsets: int = FEWEST_SUBSETS, seed: int = 0
+) -> list[Row]:
+    """Every method and floor against the same retraining; ``groups`` are the candidates'."""
+    halves = subsets_truth(problem, retrain, subsets=subsets, seed=seed)
+    without = groups_truth(problem, retrain, groups)
+    rows: list[Row] = []
+    for name in METHODS | FLOORS:
+        method = named(name, seed)
+        started = time.perf_counter()
+        found = method(problem)
+        seconds = time.perf_counter() - started
+        flips = flip_auc(method, problem, seed=seed)
+        rows.append(Row(name, lds(found, halves, seed=seed), lds(found, without, seed=seed), flips, seconds))
+    return rows
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table for people."""
+    head = "| method | LDS | leave-group-out | flip AUC | seconds |\n|---|---|---|---|---|\n"
+    return head + "\n".join(f"| {r.method} | {r.lds} | {r.groups} | {r.flips} | {r.seconds:.3f} |" for r in rows)
 
 
 def _truth(problem: Problem, retrain: Retrain, chosen: Sequence[Places]) -> Truth:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gelert.core import records
 from gelert.core.errors import InputError
+from gelert.core.taxonomy import Diagnosis
 from gelert.forge.influence.methods import exact
 from gelert.forge.influence.problem import Method, Problem, scores
 from gelert.forge.influence.solve import left_out
@@ -28,6 +29,10 @@ KIND, VERSION = "purified", 1
 
 NEAREST = 3
 """Targets named for each candidate."""
+
+
+SUSPECT_AT = 0.5
+"""Labels are +1 and -1: a margin of -0.5 of the label's is half way to the other one beyond doubt."""
 
 
 class Fate(StrEnum):
@@ -62,6 +67,8 @@ class Names:
     targets: tuple[str, ...]
     strata: tuple[str, ...]
     """Of the candidates, such as verdict and leaf: each gets its share of the budget."""
+    groups: tuple[str, ...]
+    """Of the candidates: those that are no independent witnesses of each other's labels, such as twins, share one."""
 
 
 def purify(problem: Problem, names: Names, budget: int, *, method: Method | None = None) -> list[Choice]:
@@ -70,25 +77,26 @@ def purify(problem: Problem, names: Names, budget: int, *, method: Method | None
     Args:
         problem: candidates and targets, with a squared loss.
         names: what they are called.
-        budget: how many to keep.
-        method: scores each candidate once and keeps the best of each stratum; without it, greedily and anew each time.
+        budget: how many to keep; fewer are kept where more would take the targets farther from their signs.
+        method: scores each candidate once, and the best of each stratum are kept; without it, see ``greedy``.
 
     Raises:
         InputError: the budget is not positive, the names do not fit, or the loss of a greedy choice is not squared.
     """
     count = len(problem.labels)
-    if budget < 1 or not len(names.candidates) == len(names.strata) == count:
+    if budget < 1 or not len(names.candidates) == len(names.strata) == len(names.groups) == count:
         raise InputError(
-            f"expected a budget of at least 1 and {count} names and strata, got {budget},"
-            f" {len(names.candidates)} and {len(names.strata)}"
+            f"expected a budget of at least 1 and {count} names, strata and groups, got {budget},"
+            f" {len(names.candidates)}, {len(names.strata)} and {len(names.groups)}"
         )
-    suspect = suspects(problem)
+    suspect = suspects(problem, names.groups)
     room = quotas([s for s, bad in zip(names.strata, suspect, strict=True) if not bad], budget)
     attributions = (method or exact)(problem)
     worth = scores(attributions)
-    picks = (
-        greedy(problem, names.strata, room, suspect) if method is None else _best(worth, names.strata, room, suspect)
-    )
+    if method is None:
+        picks = until_best(list(greedy(problem, names.strata, room, suspect)))
+    else:
+        picks = list(_best(worth, names.strata, room, suspect))
     picked = {number: (rank, gain) for rank, (number, gain) in enumerate(picks)}
     taken = Counter(names.strata[number] for number in picked)
     order = np.argsort(-np.abs(attributions), axis=0, kind="stable")[:NEAREST]
@@ -103,18 +111,26 @@ def purify(problem: Problem, names: Names, budget: int, *, method: Method | None
             fate, reason = Fate.SUSPECT, f"labelled {side}, and the other candidates say the opposite with confidence"
         else:
             full = taken[stratum] >= room.get(stratum, 0)
-            fate, reason = Fate.DROP, f"stratum full: {taken[stratum]} better ones" if full else "worth nothing more"
+            fate, reason = (
+                Fate.DROP,
+                f"stratum full: {taken[stratum]} better ones" if full else "the targets gain nothing by more",
+            )
         found.append(Choice(key, stratum, fate, reason, value, rank, nearest))
     return found
 
 
-def suspects(problem: Problem) -> NDArray[np.bool_]:
-    """Candidates that the fit to the others puts on the wrong side, at half the right ones' median or beyond."""
-    fit = problem.fit
-    others = left_out(problem.products.gram, problem.labels, problem.lengths, [fit.damping])[0]
-    agreement = problem.labels * others
-    right = agreement[agreement > 0]
-    return agreement <= -(float(np.median(right)) / 2 if len(right) else np.inf)
+def stratum(diagnosis: Diagnosis, *, unsafe: bool) -> str:
+    """Where a run stands in the taxonomy: safe, or unsafe with the leaf of its risk source."""
+    return f"unsafe, {diagnosis.risk_source or 'no leaf'}" if unsafe else "safe"
+
+
+def suspects(problem: Problem, groups: Sequence[str]) -> NDArray[np.bool_]:
+    """Candidates to which the fit to all other groups gives at least ``SUSPECT_AT`` of the opposite label.
+
+    A twin of the other label would contradict a candidate by construction: it is left out with it, by its group.
+    """
+    lengths, damping = problem.lengths, problem.fit.damping
+    return problem.labels * left_out(problem.products.gram, problem.labels, lengths, damping, groups) <= -SUSPECT_AT
 
 
 def quotas(strata: Sequence[str], budget: int) -> dict[str, int]:
@@ -136,7 +152,8 @@ def greedy(
 ) -> Iterator[tuple[int, float]]:
     """Picks with their gains: each time the candidate after which the targets' mean squared error is least.
 
-    Ends when every stratum is full, or no candidate gains anything. A pick costs N x (M + picks) multiplications.
+    Ends when every stratum is full. A gain may be negative: one unsafe run alone pulls every margin up, and only with a
+    safe one beside it tells them apart. A pick costs N x (M + picks) multiplications.
 
     Raises:
         InputError: the loss is not squared.
@@ -155,7 +172,7 @@ def greedy(
         gains = (step * (wanted @ toward) - step**2 * (toward**2).sum(axis=0) / 2) / len(wanted)
         gains[~free | (left[codes] == 0)] = -np.inf
         best = int(np.argmax(gains))
-        if not gains[best] > 0:
+        if gains[best] == -np.inf:
             return
         yield best, float(gains[best])
         column = gram[best] / damping - picked[:rank, best] @ picked[:rank]
@@ -167,6 +184,13 @@ def greedy(
         own = own - picked[rank] ** 2
         free[best] = False
         left[codes[best]] -= 1
+
+
+def until_best(picks: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The picks up to the one after which the targets' error was least."""
+    if not picks:
+        return []
+    return list(picks[: int(np.argmax(np.cumsum([gain for _, gain in picks]))) + 1])
 
 
 def write(path: Path, choices: Sequence[Choice]) -> None:

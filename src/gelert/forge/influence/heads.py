@@ -36,7 +36,7 @@ def head_problem(
         examples: the runs of the pool.
         targets: their positions.
         loss: that the head is fitted by; the guard's is squared.
-        damping: the ridge; without it, what leave-one-out chooses.
+        damping: the ridge; without it, what leaving out each group chooses.
 
     Raises:
         InputError: there is no target, or the candidates are all safe or all unsafe.
@@ -53,7 +53,8 @@ def head_problem(
     labels, lengths = np.where(pool.unsafe, 1.0, -1.0), np.bincount(pool.owner).astype(np.float64)
     rows = folded[own]
     gram = rows @ kernel @ rows.T
-    ridge = best_damping(gram, labels[own], lengths[own]) if damping is None else damping
+    groups = [pool.group[i] for i in own]
+    ridge = best_damping(gram, labels[own], lengths[own], groups) if damping is None else damping
     dual = solve(gram, labels[own], lengths[own], loss, ridge)
     deciding = worst(pool, kernel @ rows.T @ dual)[aims]
     products = Products(

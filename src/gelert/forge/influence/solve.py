@@ -73,25 +73,29 @@ def solve(gram: Doubles, labels: Doubles, lengths: Doubles, loss: Loss, damping:
     raise InputError(f"expected a logistic fit within {MOST_STEPS} steps, got none; take a damping above {damping}")
 
 
-def left_out(gram: Doubles, labels: Doubles, lengths: Doubles, dampings: Sequence[float]) -> Doubles:
-    """``[dampings, N]``: each candidate's margin by the ridge fitted to the others, all from one decomposition.
+def left_out(
+    gram: Doubles, labels: Doubles, lengths: Doubles, damping: float, groups: Sequence[str] | None = None
+) -> Doubles:
+    """``[N]``: each candidate's margin by the ridge fitted to the others, or to the other groups, in closed form.
 
-    With ``B = (W^1/2 K W^1/2 + damping)^-1`` the leave-one-out residual is ``(B W^1/2 y)_i / (B_ii w_i^1/2)``.
+    With ``B = (W^1/2 K W^1/2 + damping)^-1`` the residuals of a group R that is left out are ``B_RR^-1 (B W^1/2 y)_R
+    / W_R^1/2``; for one candidate alone that is a division.
     """
     root = np.sqrt(lengths)
-    values, vectors = np.linalg.eigh(root[:, None] * gram * root)
-    turned = vectors.T @ (root * labels)
-    found: list[Doubles] = []
-    for damping in dampings:
-        shrunk = 1 / (np.maximum(values, 0) + damping)
-        residual = (vectors @ (shrunk * turned)) / ((vectors**2) @ shrunk * root)
-        found.append(labels - residual)
-    return np.stack(found)
+    inverse = np.linalg.inv(root[:, None] * gram * root + damping * np.eye(len(root)))
+    pulled = inverse @ (root * labels)
+    residual = pulled / (np.diag(inverse) * root)
+    members: dict[str, list[int]] = {}
+    for place, name in enumerate(groups or ()):
+        members.setdefault(name, []).append(place)
+    for group in (m for m in members.values() if len(m) > 1):
+        residual[group] = np.linalg.solve(inverse[np.ix_(group, group)], pulled[group]) / root[group]
+    return labels - residual
 
 
-def best_damping(gram: Doubles, labels: Doubles, lengths: Doubles) -> float:
-    """The damping whose leave-one-out squared error is least among ``DAMPINGS``."""
+def best_damping(gram: Doubles, labels: Doubles, lengths: Doubles, groups: Sequence[str] | None = None) -> float:
+    """The damping, of ``DAMPINGS``, whose squared error on what is left out is least."""
     size = float((lengths * np.diag(gram)).mean())
     tried = [share * size for share in DAMPINGS]
-    errors = ((left_out(gram, labels, lengths, tried) - labels) ** 2).mean(axis=1)
+    errors = [float(((left_out(gram, labels, lengths, d, groups) - labels) ** 2).mean()) for d in tried]
     return tried[int(np.argmin(errors))]

@@ -1,0 +1,180 @@
+"""``gelert data influence`` and ``gelert data purify``: what runs are worth to target runs, and the best of them."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from gelert.core import records
+from gelert.core.errors import InputError
+from gelert.core.trajectory import Origin
+
+if TYPE_CHECKING:
+    from gelert.evals.benches import Labelled
+    from gelert.forge.influence.problem import Problem
+    from gelert.forge.pool import Pool
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+GREEDY = "greedy"
+
+
+def _reading(command: Command) -> Command:
+    """Options that both commands share."""
+    paths = click.Path(exists=True, path_type=Path)
+    folder = click.Path(file_okay=False, path_type=Path)
+    for option in (
+        click.argument("pool", type=paths, nargs=-1, required=True),
+        click.option("--targets", type=paths, multiple=True, required=True, help="Labelled runs to be judged rightly."),
+        click.option("--features", type=folder, help="Keep hidden states here and resume."),
+        click.option("--ridge", type=float, help="Penalty of the fit. Default: what leaving out each group chooses."),
+        click.option("--seed", default=0, show_default=True, help="Of every draw."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(
+    epilog="\b\nExamples:\n  gelert data influence data/worlds --targets benches/dev.json --method exact\n"
+    "  gelert data influence data/worlds --targets benches/dev.json --validate --features cache/"
+)
+@_reading
+@click.option(
+    "--method", default="exact", show_default=True, help="exact, prism, bm25, random ...; a wrong name lists all."
+)
+@click.option("--top", default=5, show_default=True, help="How many of the best and of the worst are shown.")
+@click.option("--validate", is_flag=True, help="Compare every method with what retraining gives.")
+def influence(
+    pool: tuple[Path, ...],
+    targets: tuple[Path, ...],
+    features: Path | None,
+    ridge: float | None,
+    seed: int,
+    as_json: bool,
+    method: str,
+    top: int,
+    validate: bool,
+) -> None:
+    """What each labelled run of POOL is worth to the verdicts on the targets.
+
+    With --validate: the linear datamodelling score, leave-group-out and planted label flips for every method.
+    """
+    from gelert.forge.influence.problem import scores
+    from gelert.forge.influence.registry import named
+    from gelert.forge.lds import in_sample_space, markdown, table
+
+    chosen = named(method, seed)
+    read = _read(pool, targets, features, ridge)
+    if validate:
+        rows = table(read.problem, [e.group for e in read.candidates], in_sample_space(read.problem), seed=seed)
+        print(json.dumps([asdict(row) for row in rows], indent=2) if as_json else markdown(rows))
+        return
+    worth = scores(chosen(read.problem)).tolist()
+    ranked = sorted(zip(worth, read.keys, strict=True), reverse=True)
+    if as_json:
+        print(json.dumps([{"key": key, "score": score} for score, key in ranked]))
+        return
+    shown = ranked if len(ranked) <= 2 * top else [*ranked[:top], *ranked[len(ranked) - top :]]
+    for score, key in shown:
+        print(f"{score:+.3e}  {key}")
+
+
+@click.command(
+    epilog="\b\nExamples:\n  gelert data purify data/worlds --targets benches/dev.json --budget 1000 --out kept.jsonl\n"
+    "  gelert data purify data/worlds --targets benches/dev.json --budget 1000 --method prism --out prism.jsonl"
+)
+@_reading
+@click.option("--budget", type=click.IntRange(min=1), required=True, help="How many runs to keep.")
+@click.option("--method", default=GREEDY, show_default=True, help="Or a method of gelert data influence.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="File of choices.")
+def purify(
+    pool: tuple[Path, ...],
+    targets: tuple[Path, ...],
+    features: Path | None,
+    ridge: float | None,
+    seed: int,
+    as_json: bool,
+    budget: int,
+    method: str,
+    out: Path,
+) -> None:
+    """Keep up to BUDGET runs of POOL, those that help most on the targets; name suspect labels.
+
+    OUT has a record for every run: keep, drop or suspect label, the reason, and the targets it moves most.
+    """
+    from gelert.forge.influence.registry import named
+    from gelert.forge.purify import Fate, Names, stratum, write
+    from gelert.forge.purify import purify as choose
+
+    chosen = None if method == GREEDY else named(method, seed)
+    read = _read(pool, targets, features, ridge)
+    count = len(read.candidates)
+    strata = [stratum(read.pool.diagnosis[i], unsafe=bool(read.pool.unsafe[i])) for i in range(count)]
+    names = Names(
+        tuple(read.keys), tuple(_key(e) for e in read.targets), tuple(strata), tuple(e.group for e in read.candidates)
+    )
+    choices = choose(read.problem, names, budget, method=chosen)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write(out, choices)
+    fates = Counter(choice.fate for choice in choices)
+    if as_json:
+        print(json.dumps({fate.value: fates[fate] for fate in Fate}))
+        return
+    print(", ".join(f"{fates[fate]} {fate.value}" for fate in Fate) + f" ({out})")
+    for choice in choices:
+        if choice.fate is Fate.SUSPECT:
+            print(f"{choice.fate.value}  {choice.key}: {choice.reason}")
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Candidates first, then targets, as runs and as the head sees them."""
+
+    candidates: "Sequence[Labelled]"
+    targets: "Sequence[Labelled]"
+    pool: "Pool"
+    problem: "Problem"
+
+    @property
+    def keys(self) -> list[str]:
+        return [_key(e) for e in self.candidates]
+
+
+def _read(pool: Sequence[Path], targets: Sequence[Path], features: Path | None, ridge: float | None) -> _Read:
+    from gelert.forge.influence.heads import head_problem
+    from gelert.forge.make_guard import DEFAULT, pool_reader
+
+    wanted, offered = _labelled(targets), _labelled(pool)
+    known = {_content(e) for e in wanted}
+    candidates = [e for e in offered if _content(e) not in known]
+    if not candidates or not wanted:
+        raise InputError(f"expected labelled candidates and targets, got {len(candidates)} and {len(wanted)}")
+    if len(candidates) < len(offered):
+        print(f"left out  {len(offered) - len(candidates)} runs of the pool that are targets too", file=sys.stderr)
+    runs = [*candidates, *wanted]
+    read = pool_reader(DEFAULT, features).pool(runs)
+    return _Read(candidates, wanted, read, head_problem(read, runs, range(len(candidates), len(runs)), damping=ridge))
+
+
+def _labelled(paths: Sequence[Path]) -> "Sequence[Labelled]":
+    from gelert.evals.benches import load_labelled
+
+    loaded = load_labelled(paths)
+    for refusal in loaded.refused:
+        print(f"refused  {refusal}", file=sys.stderr)
+    return loaded.labelled
+
+
+def _key(item: "Labelled") -> str:
+    return f"{item.source}/{item.key}"
+
+
+def _content(item: "Labelled") -> str:
+    """The run without where it was read from."""
+    return records.digest(asdict(replace(item.example.trajectory, origin=Origin())))
