@@ -193,6 +193,14 @@ def test_the_most_uncertain_candidate_is_first_by_margin() -> None:
     assert np.argmax(scores(floors.margin(of))) == np.argmin(np.abs(of.fit.margins))
 
 
+def test_a_flipped_label_agrees_least_with_the_others() -> None:
+    rows = np.random.default_rng(0).normal(size=(20, 3)) + np.repeat([[4.0], [-4.0]], 10, axis=0)
+    labels = np.repeat([1.0, -1.0], 10)
+    labels[6] = -1.0
+    of = Problem.posed(Products.of_gradients(rows, rows[:1]), labels, np.ones(1), np.ones(20))
+    assert np.argmin(scores(floors.agreement(of))) == 6
+
+
 def test_diversity_takes_one_of_each_cluster_first() -> None:
     random = np.random.default_rng(0)
     rows = np.repeat(np.eye(4) * 10, 5, axis=0) + random.normal(size=(20, 4)) * 0.01
@@ -215,7 +223,7 @@ def test_every_method_gives_one_number_a_target_and_candidate_and_the_same_again
         assert found.shape == (M, N), name
         assert np.isfinite(found).all(), name
         assert np.array_equal(found, named(name, seed=3)(of)), name
-    assert len(METHODS | FLOORS) == 11
+    assert len(METHODS | FLOORS) == 12
 
 
 def test_what_cannot_be_scored_is_refused() -> None:

@@ -61,7 +61,7 @@ def test_scores_name_every_run_best_first_and_the_table_every_method(data: Path)
     shown = run("influence", data, "--method", "prism", "--top", "2").stdout.splitlines()
     assert [line.split()[1] for line in shown] == [ranked[i]["key"] for i in (0, 1, 18, 19)]
     rows = {row["method"]: row for row in json.loads(run("influence", data, "--validate", "--json").stdout)}
-    assert len(rows) == 11
+    assert len(rows) == 12
     assert rows["exact"]["lds"]["value"] > max(0.5, rows["random"]["lds"]["value"])
 
 

@@ -150,7 +150,9 @@ def test_the_lds_of_the_margins_own_ranks_is_one() -> None:
 def test_exact_scores_foretell_fits_without_a_group() -> None:
     problem = planted()
     truth = groups_truth(problem, in_sample_space(problem), [str(i % 20) for i in range(120)])
-    assert lds(exact(problem), truth).value > 0.9
+    found = lds(exact(problem), truth, over="targets")
+    assert found.low > 0.9
+    assert found.value == lds(exact(problem), truth).value
 
 
 def test_planted_flips_are_found() -> None:

@@ -7,6 +7,7 @@ is not sampled by proxy. Every figure has a 95 % bootstrap interval.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,18 +74,23 @@ def groups_truth(problem: Problem, retrain: Retrain, groups: Sequence[str]) -> T
     return _truth(problem, retrain, [np.flatnonzero(names != name) for name in np.unique(names)])
 
 
-def lds(attributions: Doubles, truth: Truth, *, draws: int = 1000, seed: int = 0) -> Interval:
+def lds(
+    attributions: Doubles, truth: Truth, *, over: Literal["fits", "targets"] = "fits", draws: int = 1000, seed: int = 0
+) -> Interval:
     """The linear datamodelling score (arXiv:2303.14186 sec. 3): how sums of scores rank what the fits gave.
 
-    Spearman's correlation over the fits of ``sum_{i kept} score_ti`` with the margin of target t, the mean over
-    targets; fits are drawn again for the interval. For leave-group-out the fits are those of ``groups_truth``.
+    Spearman's correlation over the fits of ``sum_{i kept} score_ti`` with the margin of target t; the mean over
+    targets. For the interval ``over`` are drawn again: fits with their ranks, or, where fits are too few as when each
+    leaves out one of some groups, targets.
     """
-    predicted = truth.kept.astype(np.float64) @ attributions.T
+    said, found = _ranks(truth.kept.astype(np.float64) @ attributions.T), _ranks(truth.margins)
     random = np.random.default_rng(stream_seed(seed, "bootstrap"))
-    count = len(predicted)
-    values = [_mean_spearman(predicted[i], truth.margins[i]) for i in random.integers(count, size=(draws, count))]
+    by_target = _correlations(said, found)
+    count = len(said) if over == "fits" else len(by_target)
+    drawn = random.integers(count, size=(draws, count))
+    values = [float((_correlations(said[i], found[i]) if over == "fits" else by_target[i]).mean()) for i in drawn]
     low, high = np.percentile(values, [2.5, 97.5])
-    return Interval(_mean_spearman(predicted, truth.margins), float(low), float(high))
+    return Interval(float(by_target.mean()), float(low), float(high))
 
 
 def planted_flips(problem: Problem, share: float = 0.1, seed: int = 0) -> tuple[Problem, NDArray[np.bool_]]:
@@ -131,7 +137,8 @@ def table(
         found = method(problem)
         seconds = time.perf_counter() - started
         flips = flip_auc(method, problem, seed=seed)
-        rows.append(Row(name, lds(found, halves, seed=seed), lds(found, without, seed=seed), flips, seconds))
+        left_out = lds(found, without, over="targets", seed=seed)
+        rows.append(Row(name, lds(found, halves, seed=seed), left_out, flips, seconds))
     return rows
 
 
@@ -148,10 +155,9 @@ def _truth(problem: Problem, retrain: Retrain, chosen: Sequence[Places]) -> Trut
     return Truth(kept, np.stack([problem.signs * retrain(places) for places in chosen]))
 
 
-def _mean_spearman(predicted: Doubles, margins: Doubles) -> float:
-    """The mean over columns of the correlation of ranks; 0 for a column that does not vary."""
-    left, right = (_standard(_ranks(values)) for values in (predicted, margins))
-    return float((left * right).sum(axis=0).mean())
+def _correlations(left: Doubles, right: Doubles) -> Doubles:
+    """Of each column; 0 for one that does not vary."""
+    return (_standard(left) * _standard(right)).sum(axis=0)
 
 
 def _ranks(values: Doubles) -> Doubles:

@@ -1,4 +1,4 @@
-"""What influence must beat: chance, words, representations, uncertainty, diversity, and length alone.
+"""What influence must beat: chance, words, representations, uncertainty, agreement, diversity, and length alone.
 
 Similarities count for a target when the candidate has its label, and against it when it has the other one: a floor that
 did not know the labels could not find a flipped one.
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gelert.core.seeds import stream_seed
 from gelert.forge.influence.problem import Method, Problem
+from gelert.forge.influence.solve import left_out
 
 Doubles = NDArray[np.float64]
 
@@ -58,6 +59,12 @@ def representation(problem: Problem) -> Doubles:
 def margin(problem: Problem) -> Doubles:
     """Uncertainty: the nearer the fit's margin is to zero, the better."""
     return _all(problem, -np.abs(problem.fit.margins))
+
+
+def agreement(problem: Problem) -> Doubles:
+    """How far the ridge fitted to the other candidates puts each on the side of its label; knows no target."""
+    others = left_out(problem.products.gram, problem.labels, problem.lengths, problem.fit.damping)
+    return _all(problem, problem.labels * others)
 
 
 def diversity(problem: Problem) -> Doubles:

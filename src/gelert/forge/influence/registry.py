@@ -1,7 +1,7 @@
 """All influence methods and their floors by the name that commands and records use."""
 
 from gelert.core.errors import InputError
-from gelert.forge.influence.floors import bm25, by_chance, diversity, length_matched, margin, representation
+from gelert.forge.influence.floors import agreement, bm25, by_chance, diversity, length_matched, margin, representation
 from gelert.forge.influence.methods import cosine, datainf, exact, prism, prism_per_token
 from gelert.forge.influence.problem import Method
 
@@ -20,9 +20,10 @@ FLOORS: dict[str, Method] = {
     "bm25": bm25,
     "representation": representation,
     "margin": margin,
+    "agreement": agreement,
     "diversity": diversity,
 }
-"""Without them."""
+"""Without the targets' gradients."""
 
 
 def named(name: str, seed: int = 0) -> Method:
