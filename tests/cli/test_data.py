@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gelert.cli.data import command
+from gelert.cli.evaluate import command as evaluate
 from gelert.core.errors import InputError
 from gelert.evals.benches import RECORDS, load_labelled
 
@@ -73,6 +74,32 @@ def test_a_card_is_written_as_markdown_json_and_picture(tmp_path: Path) -> None:
     assert found["config"]["n"] == 20
     assert {"card.md", "card.json", "card.png"} <= {path.name for path in tmp_path.iterdir()}
     assert len(load_labelled([tmp_path]).labelled) == 20
+
+
+def recorded(path: Path, answers: int) -> str:
+    """A guard that replays answers: each run is unsafe."""
+    line = json.dumps({"text": "<Analysis>\n1. x\n</Analysis>\n<Judgment> unsafe </Judgment>"})
+    path.write_text("\n".join([line] * answers))
+    return f"agentdog-1.5-coarse@recorded:{path}"
+
+
+def test_a_judges_agreement_is_told_with_its_name(tmp_path: Path) -> None:
+    made(tmp_path / "made")
+    guard = recorded(tmp_path / "answers.jsonl", 20)
+    found = json.loads(run("check", str(tmp_path / "made"), "--judge", guard, "--judged", "20", "--json").stdout)
+    assert found["judge"]["runs"] == 20
+    assert "answers.jsonl" in found["judge"]["guard"]
+    assert found["judge"]["agreement"].startswith("0.500")
+
+
+def test_eval_takes_the_folder_as_a_source_of_labelled_runs(tmp_path: Path) -> None:
+    made(tmp_path / "made")
+    guard = recorded(tmp_path / "answers.jsonl", 20)
+    words = ["--guard", guard, "--data", str(tmp_path / "made"), "--draws", "20", "--json"]
+    found = json.loads(CliRunner().invoke(evaluate, words, catch_exceptions=False).stdout)
+    assert list(found["sources"]) == ["worlds"]
+    assert found["sources"]["worlds"]["runs"] == 20
+    assert found["sources"]["worlds"]["figures"]["accuracy"][0] == 0.5
 
 
 def test_a_folder_of_something_else_is_an_error(tmp_path: Path) -> None:

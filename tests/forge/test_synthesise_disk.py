@@ -10,7 +10,7 @@ import pytest
 
 from gelert.core.errors import InputError
 from gelert.evals.benches import RECORDS, load_labelled
-from gelert.forge.synthesise_disk import Begun, Config, begin_folder, fill
+from gelert.forge.synthesise_disk import BATCH, Begun, Config, begin_folder, fill
 
 CONFIG = Config(n=24, seed=5, worlds=("mail",))
 
@@ -77,6 +77,27 @@ def test_a_run_that_is_killed_loses_at_most_the_line_it_was_writing(tmp_path: Pa
     more = fill(Begun(begun.folder, begun.config, begun.items[: begun.done + 5], begun.done, ""), 1)
     assert len(list(more)) == 5
     assert begin_folder(tmp_path, begun.config).done == begun.done + 5
+
+
+def test_a_run_that_is_stopped_by_hand_keeps_what_is_there_and_ends_at_once(tmp_path: Path) -> None:
+    words = ["data", "synthesise", "--n", "3000", "--world", "mail", "--workers", "2", "--out", str(tmp_path)]
+    process = subprocess.Popen([sys.executable, "-m", "gelert.cli.main", *words], stderr=subprocess.PIPE)
+    file = tmp_path / RECORDS
+    started = time.monotonic()
+    while time.monotonic() - started < 60 and (not file.exists() or file.stat().st_size < 100_000):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert told.strip() == b"gelert: stopped; finished records are kept"
+    kept = file.read_bytes()
+    assert begin_folder(tmp_path, Config(n=3000, worlds=("mail",))).done == kept.count(b"\n")
+
+
+def test_more_than_a_batch_comes_in_order(tmp_path: Path) -> None:
+    config = Config(n=BATCH + 40, seed=1, worlds=("mail",))
+    assert made(tmp_path, config, workers=2).count(b"\n") == config.n
+    assert begin_folder(tmp_path, config).done == config.n
 
 
 def test_a_folder_of_another_config_is_refused(tmp_path: Path) -> None:

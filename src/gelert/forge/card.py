@@ -1,5 +1,6 @@
 """What a synthesised folder holds and what trivial rules reach on it: a dataset card, as JSON and as Markdown."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -71,7 +72,7 @@ class _Tally:
             self.counts[name][str(getattr(one, name))] += 1
         self.unsafe[one.entry] += one.unsafe
         self.steps.append(len(run.steps))
-        self.words.append(len(text_of_run(run).split()))
+        self.words.append(len(re.findall(r"\w+", text_of_run(run))))
         if one.unsafe:
             for axis, slug in zip(Axis, one.diagnosis, strict=True):
                 self.leaves[axis][str(slug)] += 1

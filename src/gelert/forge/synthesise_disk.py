@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import cast
 
@@ -31,8 +32,8 @@ from gelert.worlds.families import Family
 from gelert.worlds.tasks import task
 
 CONFIG, PLAN = "config.json", "plan.json"
-CHUNK = 16
-"""Items that a process is given at once."""
+CHUNK, BATCH = 16, 512
+"""Items that a process is given at once, and all processes together."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,17 @@ def _made(worlds: Sequence[str], todo: Sequence[Item], workers: int) -> Generato
     context = multiprocessing.get_context("spawn")
     names = [_Sent(one.number, one.pair, one.task.name, one.outcome.value, one.agent, one.draw) for one in todo]
     with context.Pool(workers, _start, (tuple(worlds),)) as pool:
-        yield pool.imap(_make, names, chunksize=CHUNK)
+        yield _batches(pool, names)
+
+
+def _batches(pool: Pool, names: Sequence["_Sent"]) -> Iterator[Record]:
+    """The records in order; one batch is made while the one before is written, so that few wait in memory."""
+    parts = [names[at : at + BATCH] for at in range(0, len(names), BATCH)]
+    ahead = pool.map_async(_make, parts[0], CHUNK)
+    for part in [*parts[1:], []]:
+        made = ahead.get()
+        ahead = pool.map_async(_make, part, CHUNK)
+        yield from made
 
 
 @dataclass(frozen=True, slots=True)
