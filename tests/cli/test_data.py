@@ -11,6 +11,9 @@ from gelert.cli.data import command
 from gelert.cli.evaluate import command as evaluate
 from gelert.core.errors import InputError
 from gelert.evals.benches import RECORDS, load_labelled
+from tests.loopback import Loopback, loopback, says
+
+__all__ = ["loopback"]
 
 
 def run(*words: str) -> Result:
@@ -51,6 +54,14 @@ def test_another_seed_does_not_fill_the_same_folder(tmp_path: Path) -> None:
 def test_a_rewriter_needs_an_address_and_a_model(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="URL#MODEL"):
         made(tmp_path, "--rewrite", "http://127.0.0.1:1/v1")
+
+
+def test_a_model_behind_an_endpoint_rewrites_and_what_it_invents_is_counted(tmp_path: Path, loopback: Loopback) -> None:
+    loopback.script = [says("It cost 987654 at the counter.")]
+    told = made(tmp_path, "--rewrite", f"{loopback.url}#writer")
+    assert told["made"] == 20
+    assert told["refused"] == told["asked"] == len(loopback.bodies) > 20
+    assert json.loads((tmp_path / "config.json").read_text())["rewrite"].endswith("#writer")
 
 
 def test_a_check_prints_the_pass_rate_and_names_what_leaks(tmp_path: Path) -> None:

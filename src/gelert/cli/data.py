@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -14,7 +15,6 @@ from gelert.core.trajectory import Setting
 
 if TYPE_CHECKING:
     from gelert.backends.base import Backend
-    from gelert.forge.synthesise_disk import Config
 
 Made = TypeVar("Made")
 
@@ -98,23 +98,25 @@ def synthesise(
     """
     from gelert.forge.synthesise_disk import Config, begin_folder, fill
 
+    if rewrite is not None and not all(rewrite.partition("#")):
+        raise InputError(f"expected --rewrite URL#MODEL, got {rewrite!r}")
     config = Config(n, seed, tuple(Setting(one) for one in settings), worlds, rewrite or "")
-    backend = _backend(config)
     begun = begin_folder(out, config)
     if begun.dropped:
         print(f"dropped  {begun.dropped} is not whole; it and those after it are made again", file=sys.stderr)
     told = {"runs": n, "kept": begun.done, "made": 0, "asked": 0, "refused": 0, "failed": 0}
-    for one in _watched(fill(begun, workers, backend), n - begun.done, "making runs"):
-        told["made"] += 1
-        if one:
-            told["asked"] += one.asked
-            told["refused"] += one.refused
-            told["failed"] += one.failed
+    with _backend(config.rewrite) as backend:
+        for one in _watched(fill(begun, workers, backend), n - begun.done, "making runs"):
+            told["made"] += 1
+            if one:
+                told["asked"] += one.asked
+                told["refused"] += one.refused
+                told["failed"] += one.failed
     if as_json:
         print(json.dumps(told))
     else:
         print(f"{told['made']} runs made, {told['kept']} were there ({out})")
-        if backend:
+        if rewrite:
             print(f"{told['asked']} texts sent, {told['refused']} rewrites refused, {told['failed']} unanswered")
 
 
@@ -207,15 +209,17 @@ def _counter(total: int) -> Callable[[int], None]:
     return show
 
 
-def _backend(config: "Config") -> "Backend | None":
+@contextmanager
+def _backend(address: str) -> "Generator[Backend | None]":
+    """The model that rewrites, closed afterwards; None without an address."""
     from gelert.backends.http import Endpoint, HttpBackend
 
-    if not config.rewrite:
-        return None
-    url, _, model = config.rewrite.partition("#")
-    if not url or not model:
-        raise InputError(f"expected --rewrite URL#MODEL, got {config.rewrite!r}")
-    return HttpBackend(Endpoint(url, model))
+    url, _, model = address.partition("#")
+    if not address:
+        yield None
+        return
+    with HttpBackend(Endpoint(url, model)) as backend:
+        yield backend
 
 
 def _watched(made: Iterable[Made], total: int, what: str) -> Iterator[Made]:
