@@ -10,7 +10,7 @@ All learn the same random text with LoRA on one block's ``down_proj``, from the 
 falling to zero. Each way runs in a process of its own, for its peak of memory. The certified cells of the last way are
 compared with those that ``generate`` finds recalled by the others at the same number of steps.
 
-    python benchmarks/memory_sweep.py [--steps 20] [--ranks 1 2 4 8] [--lengths 32 64 128] [--json OUT]
+    python benchmarks/memory_sweep.py [--steps 20] [--ranks 1 2 4 8] [--lengths 32 64 128] [--block 20] [--json OUT]
 """
 
 import argparse
@@ -255,8 +255,10 @@ def measure(asked: Asked, ways: list[str], out: Path | None) -> None:
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--model", default="smollm2-135m")
+    arguments.add_argument("--block", type=int, default=BLOCK, help="which carries the adapters, counted from 0")
     options = arguments.parse_args()
-    measure(Asked(options.model, options.ranks, options.lengths, options.steps), options.ways, options.json)
+    asked = Asked(options.model, options.ranks, options.lengths, options.steps, options.block)
+    measure(asked, options.ways, options.json)
 
 
 def report(results: dict[str, tuple[list[Done], float]], asked: Asked) -> None:

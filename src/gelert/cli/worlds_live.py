@@ -185,9 +185,10 @@ def serve(worlds: tuple[str, ...], host: str, port: int, most: int, seconds: flo
             raise
         raise missing_extra("gelert worlds serve", "serve") from None
     from gelert.worlds.catalogue import catalogue
-    from gelert.worlds.episodes import Episodes
+    from gelert.worlds.episodes import Episodes, settle_collector
 
     episodes = Episodes(catalogue(worlds), most=most, seconds=seconds, seed=seed)
+    settle_collector()
     click.echo(f"{len(episodes.tasks)} tasks on http://{host}:{port}", err=True)
     uvicorn.run(app(episodes), host=host, port=port, log_level="warning")
 

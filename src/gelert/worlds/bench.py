@@ -13,7 +13,7 @@ from pathlib import Path
 from gelert.worlds.agents import follow
 from gelert.worlds.catalogue import catalogue
 from gelert.worlds.episode import Episode
-from gelert.worlds.episodes import Episodes, Fault
+from gelert.worlds.episodes import Episodes, Fault, settle_collector
 
 Calls = Sequence[tuple[str, str]]
 """Tool and JSON text of the arguments."""
@@ -87,6 +87,7 @@ def measure(loaded: int, active: int, concurrent: int, worlds: Sequence[str] = (
     started = time.perf_counter()
     live = [_begun(episodes, name) for name in names]
     load_seconds = time.perf_counter() - started
+    settle_collector()
     asked = [(episode, told[name]) for episode, name in zip(live, names, strict=True)]
     half = len(asked) // 2 or 1
     calls, seconds = 0, 0.0
@@ -214,6 +215,7 @@ def _serve(pipe: object, worlds: Sequence[str], most: int) -> None:
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app(Episodes(catalogue(worlds), most=most)), log_level="warning"))
+    settle_collector()
     pipe.send(listening.getsockname()[1])
     server.run(sockets=[listening])
 

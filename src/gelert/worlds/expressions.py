@@ -137,25 +137,28 @@ def _number(value: object) -> float:
 def same(one: object, other: object) -> bool:
     """Whether two values are the same to a tool: texts whatever their case and outer blanks, numbers by value."""
     if isinstance(one, str) and isinstance(other, str):
-        return one == other or folded(one) == folded(other)
+        if one == other:
+            return True
+        if len(one) > REMEMBERED or len(other) > REMEMBERED:
+            return one.strip().casefold() == other.strip().casefold()
+        return _stripped(one) == _stripped(other)
     return (type(one) in (int, float) and type(other) in (int, float) and one == other) or one is other
 
 
 def holds(text: object, part: object) -> bool:
     """Whether ``part`` is in ``text``, whatever the case."""
-    return folded(text_of(part)) in folded(text_of(text), strip=False)
-
-
-def folded(text: str, *, strip: bool = True) -> str:
-    """A text without case, and without the blanks around it."""
-    if len(text) <= REMEMBERED:
-        return _folded(text, strip)
-    return (text.strip() if strip else text).casefold()
+    whole, wanted = text_of(text), text_of(part)
+    return wanted.strip().casefold() in (whole.casefold() if len(whole) > REMEMBERED else _folded(whole))
 
 
 @lru_cache(8192)
-def _folded(text: str, strip: bool) -> str:  # noqa: FBT001  # a cache's key
-    return (text.strip() if strip else text).casefold()
+def _stripped(text: str) -> str:
+    return text.strip().casefold()
+
+
+@lru_cache(8192)
+def _folded(text: str) -> str:
+    return text.casefold()
 
 
 def _slice(text: object, start: object, end: object) -> str:
