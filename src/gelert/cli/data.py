@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import click
 
+from gelert.cli.data_influence import influence, purify
 from gelert.core.errors import InputError
 from gelert.core.trajectory import Setting
 
@@ -240,3 +241,7 @@ def _tell(found: dict[str, object]) -> None:
                 print(f"  {key}  {told}")
         else:
             print(f"{name}: {', '.join(map(str, value)) or 'none' if isinstance(value, list) else value}")
+
+
+for measured in (influence, purify):
+    command.add_command(measured)
