@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gelert.worlds.agents import oracle, victim
-from gelert.worlds.episode import Episode
+from gelert.worlds.episode import MOST_CALLS, OVER, Episode
 from gelert.worlds.tasks import Task, begin
 from tests.worlds.bridges.contract import TASKS, End, end, holds, parts, played
 
@@ -122,6 +123,17 @@ def test_a_log_is_scored_anew_from_what_its_samples_hold(evaluate: Callable[...,
     assert not log.samples[0].scores
     again = inspect_ai.score(log, earned(WORLDS), action="overwrite", display="none")
     assert came_out(again.samples[0]) == end(own)
+
+
+def test_calls_beyond_the_limit_are_refused_and_not_kept(evaluate: Callable[..., Any]) -> None:
+    one = next(one for one in TASKS if one.family.world.name == "mail")
+    first, last = outputs(played(one, oracle))[:: len(played(one, oracle).calls)]
+    (call,) = first.message.tool_calls
+    first.message.tool_calls = [replace(call, id=f"c{at}") for at in range(MOST_CALLS + 2)]
+    log = evaluate([one.name], [first, last])
+    results = came_out(log.samples[0]).results
+    assert [one == OVER for one in results] == [False] * MOST_CALLS + [True] * 2
+    assert len(log.samples[0].store["Played:calls"]) == MOST_CALLS
 
 
 def test_an_agent_that_never_answers_is_stopped(evaluate: Callable[..., Any]) -> None:

@@ -42,13 +42,13 @@ def serving(**limits: Any) -> Generator[str]:
 
 
 def session(url: str) -> Any:
-    from gelert.worlds.bridges.openenv_env import WorldClient
+    from gelert.worlds.bridges.openenv_client import WorldClient
 
     return WorldClient(base_url=url).sync()
 
 
 def act(client: Any, **action: Any) -> Any:
-    from gelert.worlds.bridges.openenv_env import WorldAction
+    from gelert.worlds.bridges.openenv_client import WorldAction
 
     return client.step(WorldAction(**action))
 

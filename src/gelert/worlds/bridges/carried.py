@@ -58,6 +58,11 @@ def chosen(worlds: Sequence[str], scenario: Scenario | None, count: int | None, 
     return among if count is None else tasks.sample(among, count, seed)
 
 
+def carried(episode: Episode) -> list[Told]:
+    """The calls that ``again`` plays."""
+    return [Told(one.tool, one.arguments) for one in episode.calls]
+
+
 def again(one: Task, calls: Iterable[Told], answer: str | None = None) -> Episode:
     """The episode of a task in which these calls were made, and that answer given if there is one."""
     episode = Episode(tasks.begin(one))

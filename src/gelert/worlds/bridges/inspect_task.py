@@ -17,8 +17,8 @@ from dataclasses import asdict
 from typing import Any
 
 from gelert.core.errors import missing_extra
-from gelert.core.trajectory import ToolSpec, json_text
-from gelert.worlds.bridges.carried import Told, again, chosen, named
+from gelert.core.trajectory import ToolSpec
+from gelert.worlds.bridges.carried import Told, again, carried, chosen, named
 from gelert.worlds.episode import changed, truth
 from gelert.worlds.families import Scenario
 from gelert.worlds.rewards import reward
@@ -130,10 +130,10 @@ def _tool(one: Task, spec: ToolSpec) -> Tool:
     # Inspect hands the arguments over as they came under this name and type only.
     async def execute(**kwargs: Any) -> str:  # noqa: ANN401
         played = store_as(Played)
-        told = Told(spec.name, json_text(kwargs))
-        episode = again(one, [*played.calls, told])
-        played.calls = [*played.calls, told]
-        return episode.calls[-1].result
+        episode = again(one, played.calls)
+        result = episode.call(spec.name, kwargs)
+        played.calls = carried(episode)
+        return result
 
     parameters = ToolParams.model_validate(json.loads(spec.parameters))
     # A world bounds its results itself; without the 0 Inspect would cut them shorter.

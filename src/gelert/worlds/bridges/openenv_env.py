@@ -1,14 +1,11 @@
-"""Tasks as an OpenEnv environment: its server, with an episode for each session, and its client.
+"""Tasks as an OpenEnv environment: a server that has an episode for each session.
 
 ::
 
-    uvicorn.run(app(tasks))                                  the server
-    with WorldClient(base_url="http://127.0.0.1:8000").sync() as client:
-        begun = client.reset(task="mail/answer_mail/0/clean")
-        client.step(WorldAction(tool="read_mail", arguments={"mail": "m3"}))
-        client.step(WorldAction(answer="Done.")).reward
+    uvicorn.run(app(tasks))
 
-OpenEnv's task interface lists the tasks: its splits are the scenarios, and ``reset(**row)`` begins the task of a row.
+The client is ``gelert.worlds.bridges.openenv_client``. OpenEnv's task interface lists the tasks: its splits are the
+scenarios, and ``reset(**row)`` begins the task of a row.
 """
 
 # pyright: reportMissingImports=false, reportUntypedBaseClass=false, reportUntypedFunctionDecorator=false
@@ -19,59 +16,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from random import Random
-from typing import Any, Self
-
-from pydantic import Field, model_validator
 
 from gelert.core.errors import InputError, missing_extra
 from gelert.core.seeds import stream
+from gelert.worlds.bridges.openenv_client import WorldAction, WorldObservation, WorldState
 from gelert.worlds.episode import MOST_CALLS, Episode, changed
 from gelert.worlds.rewards import reward
 from gelert.worlds.tasks import Task, begin
 
 try:
-    from openenv.core import EnvClient
-    from openenv.core.client_types import StepResult
-    from openenv.core.env_server import Action, ConcurrencyConfig, Environment, Observation, State, create_fastapi_app
+    from openenv.core.env_server import ConcurrencyConfig, Environment, create_fastapi_app
     from starlette.applications import Starlette
 except ModuleNotFoundError:
     raise missing_extra("gelert.worlds.bridges.openenv_env", "openenv") from None
-
-
-class WorldAction(Action):
-    """A call of a tool, or the answer to the user, which ends the episode."""
-
-    tool: str | None = None
-    arguments: dict[str, Any] | str = Field(default_factory=dict)
-    answer: str | None = None
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.tool is None) == (self.answer is None):
-            raise ValueError("expected either a tool or an answer")
-        return self
-
-
-class WorldObservation(Observation):
-    """What the agent is told: at first the policy, the request and the tools, then the result of each call.
-
-    The reward comes with the last observation; its parts are in ``metadata``.
-    """
-
-    system: str = ""
-    goal: str = ""
-    tools: list[dict[str, Any]] = Field(default_factory=list)
-    """As OpenAI's interface has them."""
-    result: str = ""
-    """JSON text."""
-
-
-class WorldState(State):
-    """What the trainer may know, and the agent not."""
-
-    task: str = ""
-    changes: list[dict[str, Any]] = Field(default_factory=list)
-    """Rows that are not as they were."""
 
 
 class WorldEnvironment(Environment[WorldAction, WorldObservation, WorldState]):
@@ -170,21 +127,6 @@ class WorldEnvironment(Environment[WorldAction, WorldObservation, WorldState]):
     def get_task_range(self, split: str, start: int | None = None, stop: int | None = None) -> list[dict[str, str]]:
         """Some of them."""
         return self.list_tasks(split)[start:stop]
-
-
-class WorldClient(EnvClient[WorldAction, WorldObservation, WorldState]):
-    """A session with a server of worlds."""
-
-    def _step_payload(self, action: WorldAction) -> dict[str, Any]:
-        return action.model_dump()
-
-    def _parse_result(self, payload: dict[str, Any]) -> StepResult[WorldObservation]:
-        told = {name: payload[name] for name in ("reward", "done")}
-        observation = WorldObservation.model_validate({**payload["observation"], **told})
-        return StepResult(observation, metadata=observation.metadata, **told)
-
-    def _parse_state(self, payload: dict[str, Any]) -> WorldState:
-        return WorldState.model_validate(payload)
 
 
 def app(tasks: Sequence[Task], *, sessions: int = 1000, seconds: float = 7200.0, seed: int = 0) -> Starlette:
