@@ -71,7 +71,7 @@ def test_a_real_small_model_plays_twenty_tasks(real_model: str) -> None:
     played = 0
     for one in sample(every, 20, seed=0):
         run = Episode(begin(one))
-        found = play(backend, Form.HERMES, run, Rules(turns=3, tokens=64))
+        found = play(backend, Form.HERMES, run, Rules(turns=3, tokens=32))
         assert found.ending != Ending.FAILED
         assert run.finished
         assert 0.0 <= reward(run).total <= 1.0
