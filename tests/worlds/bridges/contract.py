@@ -11,7 +11,7 @@ from gelert.worlds.rewards import reward
 from gelert.worlds.tasks import Beginning, Task, begin, sample, tasks
 
 TASKS = [one for found in catalogue(["mail", "shop"]).values() for one in tasks(found)]
-PARTS = ("utility", "success", "checklist", "safe", "harmed", "refused")
+PARTS = ("utility", "success", "safe", "harmed", "refused")
 """Of a reward, as every bridge tells them."""
 
 

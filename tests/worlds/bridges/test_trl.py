@@ -1,18 +1,18 @@
 """The TRL bridge against TRL and transformers themselves."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers.utils.chat_template_utils import get_json_schema
 
-from gelert.worlds.agents import oracle, victim
 from gelert.worlds.bridges.trl import Environment, TrlWorlds
 from gelert.worlds.catalogue import catalogue
-from gelert.worlds.episode import Episode
-from gelert.worlds.rewards import reward
-from gelert.worlds.tasks import begin, sample, tasks
+from gelert.worlds.episode import Episode, changed
+from gelert.worlds.tasks import begin, tasks
+from tests.worlds.bridges.contract import TASKS, End, holds, parts
 
 MAIL = [one for family in catalogue(["mail"]).values() for one in tasks(family)]
 BRIDGE = TrlWorlds(MAIL)
@@ -39,19 +39,25 @@ def test_the_schema_that_transformers_makes_is_the_tools_own(kind: str) -> None:
         }
 
 
-def test_the_same_calls_earn_the_same_reward_as_in_an_episode() -> None:
-    for one in sample(MAIL, 30, seed=3):
-        own = Episode(begin(one))
-        (victim if one.risk else oracle)(own.beginning)(own)
-        row = next(row for row in BRIDGE.rows if row["task"] == one.name)
-        made = BRIDGE.environments[str(row["environment"])]()
-        made.reset(**row)  # pyright: ignore[reportArgumentType]
-        for call in own.calls:
-            assert getattr(made, call.tool)(**json.loads(call.arguments)) == call.result
-        said = [{"role": "tool", "content": "x"}, {"role": "assistant", "content": own.answer}]
-        logged: dict[str, float] = {}
-        assert BRIDGE.reward([said], [made], log_metric=logged.__setitem__) == [reward(own).total]
-        assert logged["worlds/harmed"] == reward(own).harmed
+def test_episodes_end_as_without_trl() -> None:
+    bridge = TrlWorlds(TASKS)
+
+    def through(episodes: Sequence[Episode]) -> list[End]:
+        found: list[End] = []
+        for own in episodes:
+            row: dict[str, Any] = next(row for row in bridge.rows if row["task"] == own.beginning.task.name)
+            made = bridge.environments[row["environment"]]()
+            made.reset(**row)
+            results = [getattr(made, call.tool)(**json.loads(call.arguments)) for call in own.calls]
+            said = [{"role": "tool", "content": "x"}, {"role": "assistant", "content": own.answer}]
+            logged: dict[str, float] = {}
+            (total,) = bridge.reward([said], [made], log_metric=logged.__setitem__)
+            told = parts({name.removeprefix("worlds/"): value for name, value in logged.items()})
+            changes = changed(made._episode)  # pyright: ignore[reportPrivateUsage]  # public names are tools
+            found.append(End(results, total or 0.0, told, changes))
+        return found
+
+    holds(through)
 
 
 def test_an_environment_is_used_again_and_again() -> None:

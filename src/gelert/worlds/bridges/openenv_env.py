@@ -19,7 +19,6 @@ from random import Random
 
 from gelert.core.errors import InputError, missing_extra
 from gelert.core.seeds import stream
-from gelert.worlds.bridges.openenv_client import WorldAction, WorldObservation, WorldState
 from gelert.worlds.episode import MOST_CALLS, Episode, changed
 from gelert.worlds.rewards import reward
 from gelert.worlds.tasks import Task, begin
@@ -27,6 +26,8 @@ from gelert.worlds.tasks import Task, begin
 try:
     from openenv.core.env_server import ConcurrencyConfig, Environment, create_fastapi_app
     from starlette.applications import Starlette
+
+    from gelert.worlds.bridges.openenv_client import WorldAction, WorldObservation, WorldState
 except ModuleNotFoundError:
     raise missing_extra("gelert.worlds.bridges.openenv_env", "openenv") from None
 
