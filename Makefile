@@ -38,13 +38,13 @@ test-ray: $(STAMP)  ## sweep over a Ray cluster of this machine
 	$(BIN)/pytest -m cluster
 
 # Each bridge has an environment of its own, without torch: the libraries ask for versions that exclude each other.
-BRIDGES := inspect
+BRIDGES := inspect openenv verifiers
 .venvs/%/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e ".[$*]" pytest hypothesis
 	touch $@
 
-test-bridges: $(BRIDGES:%=.venvs/%/.installed)  ## the bridges of the worlds against Inspect, each in its environment
+test-bridges: $(BRIDGES:%=.venvs/%/.installed)  ## the worlds' bridges to Inspect, OpenEnv and verifiers
 	for name in $(BRIDGES); do .venvs/$$name/bin/pytest -m bridges tests/worlds/bridges/test_$$name.py || exit 1; done
 
 check: $(STAMP)  ## format, lint, types, import contracts

@@ -6,24 +6,20 @@ Verifiers finds a taskset by the name of a top-level module, so one line in ``my
 
     vf-eval my-worlds --env.taskset.worlds '["mail"]' --env.agent.harness.id null --env.agent.runtime.type subprocess
 
-One tool server serves all rollouts. It remembers nothing: a rollout's state holds the calls of its episode, and each
-further call plays them again, which takes microseconds. They go to the trace, from which the reward is read off.
+The calls of a rollout's episode go to its trace, from which the reward is read off, at once or later.
 """
 
 # pyright: reportMissingImports=false, reportUntypedBaseClass=false, reportUntypedFunctionDecorator=false
 # Verifiers is an extra: where it is not installed, what it gives has no types.
 
-import asyncio
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from pydantic import Field
 
 from gelert.core.errors import missing_extra
-from gelert.core.trajectory import json_text
 from gelert.worlds.bridges.carried import Told, again, chosen, named
 from gelert.worlds.episode import Episode, changed, truth
 from gelert.worlds.families import Scenario
@@ -32,21 +28,13 @@ from gelert.worlds.tasks import begin
 
 try:
     import verifiers.v1 as vf
-    from mcp.server.mcpserver import MCPServer
-    from mcp.types import CallToolResult, TextContent, Tool
+
+    from gelert.worlds.bridges.verifiers_tools import Played, WorldTools
 except ModuleNotFoundError:
     raise missing_extra("gelert.worlds.bridges.verifiers_env", "verifiers") from None
 
 METRICS = ("utility", "success", "checklist", "safe", "harmed", "refused")
 """Parts of the reward that are told apart."""
-
-
-class Played(vf.State):
-    """What a rollout and its tool server share."""
-
-    worlds: list[str] = Field(default_factory=list)
-    task: str = ""
-    calls: list[Told] = Field(default_factory=list)
 
 
 class WorldData(vf.TaskData):
@@ -72,40 +60,6 @@ class WorldsConfig(vf.TasksetConfig):
     """Of the draw."""
     tools: vf.SharedToolsetConfig = vf.SharedToolsetConfig()
     """Where the tool server runs."""
-
-
-class WorldTools(vf.Toolset[vf.SharedToolsetConfig, Played]):
-    """The tools of each rollout's task."""
-
-    TOOL_PREFIX = None
-
-    def __init__(self, config: vf.SharedToolsetConfig) -> None:
-        super().__init__(config)
-        # A state is pulled, changed and pushed back as a whole: of two calls at once one would be lost.
-        self._turn = asyncio.Lock()
-
-    def register(self, mcp: MCPServer) -> None:
-        """Answer for the tools of whichever task a request is of."""
-        # Which tools there are depends on the rollout, so the server's own list of tools is not used.
-        server: Any = mcp
-        listed, called = self._with_state(self._list), self._with_state(self._call)
-
-        async def call(name: str, arguments: dict[str, Any], context: object = None) -> CallToolResult:  # noqa: ARG001 -- MCP's
-            async with self._turn:
-                return await called(name, arguments)
-
-        server.list_tools, server.call_tool = listed, call
-
-    async def _list(self) -> list[Tool]:
-        return [
-            Tool(name=spec.name, description=spec.description, input_schema=json.loads(spec.parameters))
-            for spec in begin(named(self.state.worlds, self.state.task)).tools
-        ]
-
-    async def _call(self, name: str, arguments: dict[str, Any]) -> CallToolResult:
-        self.state.calls.append(Told(name, json_text(arguments)))
-        done = again(named(self.state.worlds, self.state.task), self.state.calls).calls[-1]
-        return CallToolResult(content=[TextContent(type="text", text=done.result)], is_error=not done.ok)
 
 
 class WorldTask(vf.Task[WorldData, Played]):
@@ -176,7 +130,3 @@ class Worlds(vf.Taskset[WorldTask, WorldsConfig]):
 def _answer(trace: vf.Trace) -> str:
     said = trace.assistant_messages
     return trace.last_reply if said and not said[-1].tool_calls else ""
-
-
-if __name__ == "__main__":
-    WorldTools.run()
