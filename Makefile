@@ -61,4 +61,4 @@ bench: $(STAMP)  ## the benchmarks whose figures stand in docs/log.md
 	$(BIN)/python benchmarks/judge_latency.py
 
 clean:  ## remove the virtual environment and caches of this checkout
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venvs .pytest_cache .ruff_cache .hypothesis .import_linter_cache
