@@ -232,16 +232,16 @@ FLOODS: dict[str, object] = {
 
 @pytest.mark.parametrize("name", FLOODS)
 def test_a_flood_is_read_in_linear_time(name: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     read_value(FLOODS[name])
-    assert time.perf_counter() - begun < 4
+    assert time.process_time() - begun < 4  # of this process: others may be busy
 
 
 def test_a_thousand_records_are_read_in_a_moment() -> None:
     text = lines([SAMPLES["agentdog"].make()] * 1_000)
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert len(examples(from_text(text))) == 1_000
-    assert time.perf_counter() - begun < 4
+    assert time.process_time() - begun < 4  # of this process: others may be busy
 
 
 def test_an_unknown_content_part_stays_visible() -> None:
