@@ -73,6 +73,16 @@ def test_a_wrong_call_is_an_error_value(tool: str, arguments: str) -> None:
     assert not episode.changes
 
 
+SURROGATE = "\ud800"
+
+
+@pytest.mark.parametrize("arguments", [f'{{"to": "{SURROGATE}", "text": "x"}}', {"to": SURROGATE, "text": "x"}])
+def test_text_that_is_no_unicode_is_an_error_value(arguments: Any) -> None:
+    episode = Episode(BEGUN["clean"])
+    assert "error" in json.loads(episode.call("send", arguments))
+    assert not episode.calls[-1].ok
+
+
 @given(st.text(max_size=30) | st.sampled_from(["send", "shell", "burn"]), st.text(max_size=200))
 def test_no_call_raises(tool: str, arguments: str) -> None:
     json.loads(Episode(BEGUN["clean"]).call(tool, arguments))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
 from gelert.worlds.conditions import Conditions, conditions
-from gelert.worlds.expressions import Expression, Run, Scope, expression, holds, same
+from gelert.worlds.expressions import Expression, Found, Run, Scope, expression, holds, same
 from gelert.worlds.state import Row, State, Taint, Value
 
 Names = Mapping[str, tuple[object, Taint]]
@@ -72,10 +72,10 @@ def check(source: object, scope: Scope, tools: Mapping[str, frozenset[str]]) -> 
             raise scope.bad("a check (exists, none, count, called, said, all, any, not)", source)
 
 
-def rows(state: State, table: str, wanted: Conditions, names: Names) -> list[tuple[str, Row]]:
+def matching(state: State, table: str, wanted: Conditions, names: Names) -> list[Found]:
     """The rows of a table that meet conditions."""
     asked = evaluated(wanted, state, names)
-    return [(key, row) for key, (row, _) in state.rows(table) if meets(key, row, asked)]
+    return [Found(table, key, row) for key, row in state.rows(table) if meets(key, row[0], asked)]
 
 
 Asked = list[tuple[str, Callable[[object, object], bool], object]]
@@ -133,7 +133,7 @@ def _counted(how: str, given: dict[str, object], scope: Scope) -> Check:
     number = expression(given.get("is", 0), scope)
 
     def do(ended: Ended, names: Names) -> bool:
-        found = len(rows(ended.state, table, wanted, names))
+        found = len(matching(ended.state, table, wanted, names))
         if how == "count":
             return same(found, value_of(number, ended.state, names))
         return (found > 0) == (how == "exists")

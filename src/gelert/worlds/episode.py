@@ -74,11 +74,11 @@ class Episode:
         known = offered.get(tool)
         if known is None:
             return self._wrong(tool, arguments, f"expected one of the tools {', '.join(offered)}", said)
-        given = _object(arguments)
-        if given is None:
+        read = _object(arguments)
+        if read is None:
             return self._wrong(tool, arguments, "expected the arguments as a JSON object", said)
+        told, given = read
         taints = self._taints(given) if self._heard else {}
-        told = arguments if isinstance(arguments, str) else to_json(arguments).decode()
         found = self._ask(known, told, given, taints)
         if found.taint:
             self._heard.append((found.taint, found.folded))
@@ -241,17 +241,16 @@ def _known(outcome: Outcome) -> Known:
     return Known(text, outcome.ok, outcome.taint, text.casefold() if outcome.taint else "")
 
 
-def _object(arguments: str | Mapping[str, object]) -> Mapping[str, Value] | None:
-    """The arguments; whether each is a value is for the tool to see."""
-    if not isinstance(arguments, str):
-        return cast("Mapping[str, Value]", arguments)
-    if len(arguments) > LONGEST_CALL:
-        return None
+def _object(arguments: str | Mapping[str, object]) -> tuple[str, Mapping[str, Value]] | None:
+    """The arguments as JSON text and as they are; whether each is a value is for the tool to see."""
     try:
-        found: object = from_json(arguments or "{}", allow_inf_nan=False)
-    except ValueError:
+        told = arguments if isinstance(arguments, str) else to_json(arguments).decode()
+        if len(told) > LONGEST_CALL:
+            return None
+        found: object = from_json(told or "{}", allow_inf_nan=False) if isinstance(arguments, str) else arguments
+    except (ValueError, TypeError):  # TypeError: a lone surrogate in the text
         return None
-    return cast("dict[str, Value]", found) if isinstance(found, dict) else None
+    return (told, cast("Mapping[str, Value]", found)) if isinstance(found, Mapping) else None
 
 
 def _error(message: str) -> str:

@@ -30,17 +30,17 @@ the task: what it stored is still there.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast, get_args
 
 from gelert.core.taxonomy import Axis, Diagnosis, builtin
-from gelert.worlds.checks import Check, Names, check, evaluated, meets
+from gelert.worlds.checks import Check, Names, check, matching
 from gelert.worlds.conditions import Conditions, conditions
 from gelert.worlds.effects import Statement, program
-from gelert.worlds.expressions import Expression, Found, Run, Scope, expression, template
+from gelert.worlds.expressions import Expression, Run, Scope, expression, template
 from gelert.worlds.scripts import Script, script
-from gelert.worlds.state import CLEAN, State
+from gelert.worlds.state import CLEAN
 from gelert.worlds.world import Tool, World
 
 Scenario = Literal["clean", "injected", "hazard", "malicious"]
@@ -196,7 +196,9 @@ def _bindings(world: World, told: dict[str, object], most: int, scope: Scope) ->
                 wanted = conditions(given.get("where", {}), table, scope) if table in scope.tables else []
                 scope.fields(table)
                 scope = scope.bound(name, "row", table)
-                found = [{**names, name: (one, CLEAN)} for names in found for one in _rows(state, table, wanted, names)]
+                found = [
+                    {**names, name: (one, CLEAN)} for names in found for one in matching(state, table, wanted, names)
+                ]
             case keys if keys in ({"of"}, {"pick"}):
                 ((how, values),) = given.items()
                 scope = scope.bound(name, "value")
@@ -220,13 +222,6 @@ def _bindings(world: World, told: dict[str, object], most: int, scope: Scope) ->
 
 def _picked(names: Names, picks: Mapping[str, list[object]], at: int) -> Names:
     return {**names, **{name: (options[at % len(options)], CLEAN) for name, options in picks.items()}}
-
-
-def _rows(state: State, table: str, wanted: Conditions, names: Names) -> Iterator[Found]:
-    asked = evaluated(wanted, state, names)
-    for key, row in state.rows(table):
-        if meets(key, row[0], asked):
-            yield Found(table, key, row)
 
 
 def _risks(source: object, oracle: Script, scope: Scope, arguments: Mapping[str, frozenset[str]]) -> dict[str, Risk]:
