@@ -6,7 +6,7 @@ alone. An adapter that is done leaves the batch, and the rest costs less.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import Literal, cast
@@ -16,13 +16,17 @@ from torch import Tensor
 
 from gelert.core.errors import InputError
 from gelert.core.seeds import stream, stream_seed
+from gelert.lm import blocks
 from gelert.lm.adam import Adam
 from gelert.lm.bank import Bank, Drop
 from gelert.lm.certificate import certify
 from gelert.lm.curriculum import Curriculum, order
-from gelert.lm.objective import Example, Objective, Scored, nll
+from gelert.lm.objective import Example, Margins, Objective, Scored, Twins, nll, twin_loss
 from gelert.lm.trunk import Prefill, Trunk
 from gelert.lm.weights import Likelihood, Rule, Window, settled, weighted_mean, weights
+
+Stream = Callable[[Sequence[Example], blocks.Linear], Tensor]
+"""The residual stream after the last block, [B, n, width], at the tokens of the examples that the rows are."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class Config:
     """Share of what the adapter adds that is set to zero."""
     until: float | None = None
     """Leave once every supervised token is the most probable one, with a probability above this."""
+    together: int = 1
+    """So many examples that follow one another always come together: twins. Without a curriculum."""
+    twins: Twins | None = None
+    """Also set twins that come together apart; needs an objective that gives margins."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,8 @@ class Step:
     learning_rates: tuple[float | None, ...]
     gradient_norms: tuple[float | None, ...]
     """Before clipping."""
+    shares: tuple[float | None, ...]
+    """Supervised tokens that had a weight, as a share of all."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +103,37 @@ class Training:
         bank: the adapters.
         tasks: what each learns.
         objective: the losses of a batch.
+        stream: what runs the blocks above the trunk; by default the trunk, over all tokens of an example.
 
     Raises:
-        InputError: there are no examples or not as many tasks as adapters, or an adapter lies inside the trunk.
+        InputError: there are no examples or not as many tasks as adapters, an adapter lies inside the trunk, or what
+            comes together does not go into the steps.
     """
 
-    def __init__(self, trunk: Trunk, bank: Bank, tasks: Sequence[Task], *, objective: Objective = nll) -> None:
+    def __init__(
+        self,
+        trunk: Trunk,
+        bank: Bank,
+        tasks: Sequence[Task],
+        *,
+        objective: Objective = nll,
+        stream: Stream | None = None,
+    ) -> None:
         if len(tasks) != len(bank.specs) or not all(task.examples for task in tasks):
             raise InputError(f"expected at least one example for each of {len(bank.specs)} adapters, got fewer")
         if below := [name for name in bank.pairs if not trunk.carries(name)]:
             raise InputError(f"expected adapters above the trunk's {trunk.layer} blocks, got {below[0]!r}")
+        if stream is not None and any(task.config.until is not None for task in tasks):
+            raise InputError("expected no end by recall where something else than the trunk runs the blocks above it")
+        for task in tasks:
+            if len(task.examples) % task.config.together or task.config.examples_per_step % task.config.together:
+                sizes = f"{len(task.examples)} examples, {task.config.examples_per_step} a step"
+                raise InputError(f"expected multiples of {task.config.together}, which come together, got {sizes}")
         self.trunk, self.bank, self.tasks, self.objective = trunk, bank, list(tasks), objective
-        self.prefill = Prefill(trunk, [example.ids for task in tasks for example in task.examples])
+        own = [] if stream else [example.ids for task in tasks for example in task.examples]
+        self.prefill = Prefill(trunk, own)
+        self._stream = stream or self._from_trunk
+        self._shares: dict[int, float] = {}
         self.done = 0
         self.taken = [0] * len(tasks)
         """Steps of each adapter."""
@@ -156,9 +185,8 @@ class Training:
     def _step(self) -> Step | None:
         """One step, or ``None`` where all that were left have reached their end before it."""
         rows = self._rows([number for number, left in enumerate(self.left) if not left])
-        hidden = self.prefill.batch([example.ids for example in rows.examples])
-        linear = self.bank.linear(rows.adapters, self._drop(rows))
-        scored = self.objective(self.trunk.model, self.trunk.upper(hidden, linear=linear), rows.examples)
+        hidden = self._stream(rows.examples, self.bank.linear(rows.adapters, self._drop(rows)))
+        scored = self.objective(self.trunk.model, hidden, rows.examples)
         losses = self._losses(rows, scored)
         if not losses:
             return None
@@ -185,7 +213,11 @@ class Training:
             tuple(means.get(number) for number in every),
             tuple(strengths.get(number) for number in every),
             tuple(sizes.get(number) for number in every),
+            tuple(self._shares[number] if number in means else None for number in every),
         )
+
+    def _from_trunk(self, examples: Sequence[Example], linear: blocks.Linear) -> Tensor:
+        return self.trunk.upper(self.prefill.batch([example.ids for example in examples]), linear=linear)
 
     def _rows(self, live: Sequence[int]) -> _Rows:
         rows = _Rows([], [], [])
@@ -216,8 +248,19 @@ class Training:
             if bool(stop):
                 self.left[number] = True
             else:
-                found[number] = weighted_mean(losses[part].flatten(), weighted)
+                self._shares[number] = float((weighted > 0).sum() / counted[part].sum())
+                found[number] = weighted_mean(losses[part].flatten(), weighted) + self._apart(number, rows, scored)
         return found
+
+    def _apart(self, number: int, rows: _Rows, scored: Scored) -> Tensor | float:
+        """What the twins among an adapter's rows add to its loss."""
+        twins, part = self.tasks[number].config.twins, rows.of(number)
+        if twins is None:
+            return 0.0
+        if scored.margins is None:
+            raise InputError("expected an objective that gives margins, for twins to be set apart by")
+        margins = Margins(scored.margins.values[part], scored.margins.unsafe[part])
+        return twins.weight * twin_loss(margins, [example.twin for example in rows.examples[part]], twins.form)
 
     def _weighed(self, rule: Rule, documents: Sequence[int], losses: Tensor, right: Tensor, counted: Tensor) -> Tensor:
         at = torch.tensor(list(documents), device=losses.device)
@@ -292,7 +335,7 @@ def _batches(task: Task) -> Iterator[list[int]]:
     """Which examples each step takes, without end: a function of the task alone."""
     config, count = task.config, len(task.examples)
     if config.curriculum is None:
-        stream_ = _shuffles(config.seed, count)
+        stream_ = _shuffles(config.seed, count, config.together)
         while True:
             yield list(islice(stream_, min(config.examples_per_step, count)))
     fixed, epoch = order(config.seed, count), 0
@@ -303,12 +346,13 @@ def _batches(task: Task) -> Iterator[list[int]]:
         epoch += 1
 
 
-def _shuffles(seed: int, count: int) -> Iterator[int]:
+def _shuffles(seed: int, count: int, together: int) -> Iterator[int]:
     epoch = 0
     while True:
-        numbers = list(range(count))
-        stream(seed, "order", epoch).shuffle(numbers)
-        yield from numbers
+        firsts = list(range(0, count, together))
+        stream(seed, "order", epoch).shuffle(firsts)
+        for first in firsts:
+            yield from range(first, first + together)
         epoch += 1
 
 

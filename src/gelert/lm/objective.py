@@ -1,13 +1,14 @@
 """What training makes small: likelihood, verdicts and MemFT, for our loop and for other trainers.
 
 ``nll`` and ``verdict`` give token losses from the residual stream after the last block; ``gelert.lm.weights`` says how
-much each counts. ``memft_loss`` is the same for the trainers of other libraries.
+much each counts. ``graded`` adds each row's verdict margin, by which ``twin_loss`` sets a safe run apart from its
+unsafe twin. ``memft_loss`` is MemFT for the trainers of other libraries.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class Example:
     """All its tokens."""
     weights: tuple[float, ...]
     """For each token how much predicting it counts; the first cannot be predicted and must be 0."""
+    twin: str = ""
+    """Examples that tell one story with another verdict share it; empty where there is no other."""
 
     def __post_init__(self) -> None:
         if len(self.weights) != len(self.ids) or not any(self.weights) or self.weights[0] or min(self.weights) < 0:
@@ -53,6 +56,17 @@ class Scored:
     """[N] what the examples say that each counts."""
     sizes: tuple[int, ...]
     """How many of them each row has."""
+    margins: "Margins | None" = None
+    """Where the verdict of each row is given; for ``twin_loss``."""
+
+
+@dataclass(frozen=True)
+class Margins:
+    """How far rows lean to unsafe, and what they are."""
+
+    values: Tensor
+    """[rows] log-odds of unsafe against safe, differentiable."""
+    unsafe: tuple[bool, ...]
 
 
 Objective = Callable[[LanguageModel, Tensor, Sequence[Example]], Scored]
@@ -88,6 +102,58 @@ def verdict(labels: Sequence[int]) -> Objective:
         return Scored(losses, scores.argmax(-1) == wanted, torch.ones_like(losses), (1,) * len(examples))
 
     return scored
+
+
+def graded(labels: tuple[int, int]) -> Objective:
+    """``nll``, and the margin of each row at its first supervised token, which is the verdict.
+
+    Args:
+        labels: the tokens for safe and unsafe.
+    """
+
+    def scored(model: LanguageModel, hidden: Tensor, examples: Sequence[Example]) -> Scored:
+        found = nll(model, hidden, examples)
+        ats = [example.supervised[0] for example in examples]
+        given = [example.ids[at] for example, at in zip(examples, ats, strict=True)]
+        if unknown := set(given) - set(labels):
+            raise InputError(f"expected examples that begin with one of the labels {labels}, got {sorted(unknown)}")
+        rows = torch.arange(len(examples), device=hidden.device)
+        states = hidden[rows, torch.tensor(ats, device=hidden.device) - 1]
+        safe, unsafe = model.logits(states, torch.tensor(labels, device=hidden.device)).unbind(-1)
+        return replace(found, margins=Margins(unsafe - safe, tuple(token == labels[1] for token in given)))
+
+    return scored
+
+
+@dataclass(frozen=True)
+class Twins:
+    """How much a safe and an unsafe run of one story are set apart, beside what each learns by itself."""
+
+    weight: float = 1.0
+    """Times the mean loss of a pair, nats."""
+    form: Literal["logistic", "hinge"] = "logistic"
+    """Of d, the unsafe one's margin less the safe one's: ``log(1 + exp(-d))`` or ``max(0, 1 - d)``."""
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise InputError(f"expected a weight of the twins above 0, got {self.weight}")
+
+
+def twin_loss(margins: Margins, twins: Sequence[str], form: Literal["logistic", "hinge"] = "logistic") -> Tensor:
+    """Mean loss of all pairs of a safe and an unsafe row that share a twin; 0 where there is none.
+
+    Args:
+        margins: of the rows.
+        twins: the story of each; an empty one has no twin.
+        form: see ``Twins``.
+    """
+    values, unsafe, rows = margins.values, margins.unsafe, range(len(twins))
+    pairs = [(u, s) for u in rows for s in rows if unsafe[u] and not unsafe[s] and twins[u] and twins[u] == twins[s]]
+    if not pairs:
+        return values.sum() * 0
+    harmful, harmless = torch.tensor(pairs, device=values.device).unbind(-1)
+    apart = values[harmful] - values[harmless]
+    return (nn.functional.softplus(-apart) if form == "logistic" else nn.functional.relu(1 - apart)).mean()
 
 
 class Outputs(Protocol):

@@ -85,6 +85,33 @@ class Session:
             raise InputError(f"expected a length from 0 to {self.length}, got {length}")
         self.length = length
 
+    def kept(self, first: int) -> tuple[Tensor, Tensor]:
+        """Rotated keys and values of the prefix in the blocks from ``first`` on, each [blocks, K, n, d]; copies.
+
+        Raises:
+            InputError: there is no such block.
+        """
+        if not 0 <= first < self.max_layer:
+            raise InputError(f"expected a block from 0 to {self.max_layer - 1}, got {first}")
+        return self._keys[first:, :, : self.length].clone(), self._values[first:, :, : self.length].clone()
+
+    @torch.no_grad()
+    def stream(self, tail: Sequence[int], layer: int) -> Tensor:
+        """The residual stream at every token of ``tail`` after ``layer`` blocks, [n, width]; nothing is kept.
+
+        Raises:
+            InputError: the tail is empty or does not fit, or the layer is not there.
+        """
+        if not 0 <= layer <= self.max_layer:
+            raise InputError(f"expected a layer from 0 to {self.max_layer}, got {layer}")
+        if not tail:
+            raise InputError("expected a tail of at least one token, got an empty one")
+        self._fits(len(tail))
+        if layer == 0:
+            return self.model.embed(self._tensor(tail))
+        every = range(len(tail))
+        return self._look(tail, every, [1] * len(tail), self._tensor(every), [layer])[layer]
+
     @torch.no_grad()
     def states(self, tails: Sequence[Sequence[int]], layers: Sequence[int]) -> Tensor:
         """The residual stream at the last token of each tail, [tails, layers, width] in float32 or better.
