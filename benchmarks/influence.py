@@ -3,7 +3,7 @@
 - ``real``: labelled runs read by the default guard's model, one source the target at a time: the linear datamodelling
   score, leave-group-out and planted flips with 95 % intervals, seconds, and bytes kept for each candidate;
 - ``planted``: the same table on gradients with planted structure, from nothing;
-- ``size``: the time to score N candidates exactly and to choose a budget of them greedily.
+- ``size``: the time to fit N candidates, to choose the damping, to score them exactly and to keep a budget of them.
 
     python benchmarks/influence.py planted
     python benchmarks/influence.py size --candidates 10000 --budget 1000
@@ -11,6 +11,7 @@
 """
 
 import argparse
+import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from gelert.forge.guard_head import fit, normalised, scores
 from gelert.forge.influence.heads import head_problem
 from gelert.forge.influence.problem import Problem, Products, Surface
 from gelert.forge.influence.registry import named
+from gelert.forge.influence.solve import best_damping
 from gelert.forge.lds import Retrain, in_sample_space, markdown, table
 from gelert.forge.make_guard import DEFAULT, pool_reader
 from gelert.forge.pool import Pool
@@ -82,20 +84,22 @@ def show(name: str, problem: Problem, groups: Sequence[str], judge: Retrain, sub
 
 def at_size(candidates: int, budget: int) -> None:
     started = time.perf_counter()
-    problem, _ = planted(candidates, 200)
+    problem, families = planted(candidates, 200)
     posed = time.perf_counter()
+    best_damping(problem.products.gram, problem.labels, problem.lengths, families)
+    damped = time.perf_counter()
     named("exact")(problem)
     scored = time.perf_counter()
     label = ["unsafe" if y > 0 else "safe" for y in problem.labels]
-    numbers = tuple(map(str, range(candidates)))
-    names = Names(numbers, tuple(map(str, range(200))), tuple(label), numbers)
+    names = Names(tuple(map(str, range(candidates))), tuple(map(str, range(200))), tuple(label), tuple(families))
     fates = [choice.fate for choice in purify(problem, names, budget)]
     chosen = time.perf_counter()
-    print("| candidates | budget | kept | suspect | products and fit, s | exact scores, s | purify, s |")
-    print("|---" * 7 + "|")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print("| candidates | budget | kept | suspect | fit, s | damping, s | exact, s | purify, s | peak, GiB |")
+    print("|---" * 9 + "|")
     counts = f"{fates.count(Fate.KEEP)} | {fates.count(Fate.SUSPECT)}"
-    seconds = f"{posed - started:.1f} | {scored - posed:.1f} | {chosen - scored:.1f}"
-    print(f"| {candidates} | {budget} | {counts} | {seconds} |", flush=True)
+    seconds = f"{posed - started:.1f} | {damped - posed:.1f} | {scored - damped:.1f} | {chosen - scored:.1f}"
+    print(f"| {candidates} | {budget} | {counts} | {seconds} | {peak:.1f} |", flush=True)
 
 
 def main() -> None:

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from gelert.core.errors import InputError
 from gelert.forge.influence import floors, problem
+from gelert.forge.influence import solve as solving
 from gelert.forge.influence.methods import cosine, datainf, exact, prism, prism_per_token
 from gelert.forge.influence.problem import Factors, Problem, Products, Surface, scores
 from gelert.forge.influence.registry import FLOORS, METHODS, named
 from gelert.forge.influence.sketch import projection, sketched
-from gelert.forge.influence.solve import best_damping, left_out, logistic, solve
+from gelert.forge.influence.solve import Damped, best_damping, left_out, logistic, solve
 
 Doubles = NDArray[np.float64]
 N, M, P = 24, 5, 7
@@ -51,7 +52,7 @@ def test_the_fit_in_sample_space_is_the_ridge_of_parameter_space() -> None:
 
 def test_a_logistic_fit_has_no_gradient_left() -> None:
     of, rows = posed("logistic"), gradients()[0]
-    dual = solve(of.products.gram, of.labels, of.lengths, "logistic", 0.5)
+    dual = solve(of.products.gram, of.labels, of.lengths, "logistic", 0.5).dual
     assert np.allclose(rows.T @ (of.lengths * of.slopes()) + 0.5 * (rows.T @ dual), 0, atol=1e-9)
 
 
@@ -64,7 +65,8 @@ def test_exact_influence_is_what_leaving_out_and_fitting_again_gives(left: int) 
 
 def test_exact_influence_of_a_logistic_fit_is_newtons_step_in_parameter_space() -> None:
     of, (rows, targets) = posed("logistic"), gradients()
-    curved, left = of.curvatures(), 3
+    p, left = logistic(of.fit.margins), 3
+    curved = of.lengths * p * (1 - p)
     curved[left] = 0
     inverse = np.linalg.inv(rows.T @ (curved[:, None] * rows) + of.fit.damping * np.eye(P))
     moved = targets @ inverse @ rows[left] * of.lengths[left] * of.slopes()[left]
@@ -153,7 +155,7 @@ def test_a_sketch_is_unbiased() -> None:
 @pytest.mark.parametrize("damping", [0.1, 3.0])
 def test_margins_left_out_are_those_of_fits_without_the_candidate(damping: float) -> None:
     of, rows = posed(damping=damping), gradients()[0]
-    found = left_out(of.products.gram, of.labels, of.lengths, damping)
+    found = left_out(Damped.of(of.products.gram, of.lengths, damping), of.labels)
     expected = [rows[i] @ primal(np.delete(np.arange(N), i), of) for i in range(N)]
     assert np.allclose(found, expected, atol=1e-10)
 
@@ -161,7 +163,7 @@ def test_margins_left_out_are_those_of_fits_without_the_candidate(damping: float
 def test_margins_of_a_group_left_out_are_those_of_a_fit_without_it() -> None:
     of, rows = posed(), gradients()[0]
     groups = ["abc"[i % 3] for i in range(N)]
-    found = left_out(of.products.gram, of.labels, of.lengths, 0.5, groups)
+    found = left_out(of.damped, of.labels, groups)
     for name in "abc":
         inside = np.array([g == name for g in groups])
         assert np.allclose(found[inside], rows[inside] @ primal(np.flatnonzero(~inside), of), atol=1e-10)
@@ -172,6 +174,50 @@ def test_noise_asks_for_more_damping_than_a_signal() -> None:
     signal, noise = np.sign(rows[:, 0]), np.sign(np.random.default_rng(1).normal(size=60))
     found = [best_damping(rows @ rows.T, labels, np.ones(60)) for labels in (signal, noise)]
     assert found[0] < found[1]
+
+
+@pytest.mark.parametrize("groups", [None, ["abcdef"[i % 6] for i in range(N)]])
+def test_the_best_damping_is_that_of_fits_without_each_group(groups: list[str] | None) -> None:
+    of, rows = posed(), gradients()[0]
+    names = np.array(groups or [str(i) for i in range(N)])
+    errors: dict[float, float] = {}
+    for damping in np.geomspace(1e-3, 1e3, 13) * (of.lengths * (rows**2).sum(1)).mean():
+        again, missed = replace(of, fit=replace(of.fit, damping=damping)), np.empty(N)
+        for name in np.unique(names):
+            inside = names == name
+            missed[inside] = of.labels[inside] - rows[inside] @ primal(np.flatnonzero(~inside), again)
+        errors[damping] = (missed**2).mean()
+    found = best_damping(of.products.gram, of.labels, of.lengths, groups)
+    assert found == pytest.approx(min(errors, key=lambda d: errors[d]))
+
+
+def test_of_many_candidates_a_draw_chooses_about_the_same_damping(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).normal(size=(400, 30))
+    labels = np.sign(rows[:, 0] + np.random.default_rng(1).normal(size=400))
+    given = (rows @ rows.T, labels, np.ones(400), [str(i % 50) for i in range(400)])
+    whole = best_damping(*given)
+    monkeypatch.setattr(solving, "DRAWN", 200)
+    drawn = [best_damping(*given, seed=seed) for seed in range(5)]
+    assert drawn == [best_damping(*given, seed=seed) for seed in range(5)]
+    assert all(whole / 11 < found < whole * 11 for found in drawn)  # two of thirteen steps between 1e-3 and 1e3
+
+
+def test_the_factor_gives_the_inverse_of_the_damped_curvature() -> None:
+    for of in (posed(), posed("logistic")):
+        p = logistic(of.fit.margins)
+        root = np.sqrt(of.lengths * (p * (1 - p) if of.fit.loss == "logistic" else 1))
+        inverse = np.linalg.inv(root[:, None] * of.products.gram * root + 0.5 * np.eye(N))
+        assert np.allclose(of.damped.solve(np.eye(N)), inverse, atol=1e-12)
+        assert np.allclose(of.damped.diagonal, np.diag(inverse), atol=1e-12)
+        assert np.allclose(of.damped.block([1, 5, 9]), inverse[np.ix_([1, 5, 9], [1, 5, 9])], atol=1e-12)
+
+
+def test_other_labels_share_the_factor_of_a_ridge_and_fit_as_if_posed_anew() -> None:
+    for loss in ("squared", "logistic"):
+        of = posed(loss)
+        again = of.relabelled(-of.labels)
+        assert (again.damped is of.damped) == (loss == "squared")
+        assert np.allclose(again.fit.margins, -of.fit.margins, atol=1e-9)
 
 
 def test_bm25_is_the_formula_counted_by_hand() -> None:
@@ -236,5 +282,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
         replace(of, labels=of.labels[1:])
     with pytest.raises(InputError, match="damping above 0"):
         Problem.posed(of.products, of.labels, of.signs, of.lengths, damping=0.0)
+    with pytest.raises(InputError, match="damped curvature is positive"):
+        Damped.of(-of.products.gram, of.lengths, 0.5)
     with pytest.raises(InputError, match="products of shapes"):
         replace(of.products, gram=of.products.gram[1:])

@@ -44,7 +44,8 @@ def in_sample_space(problem: Problem) -> Retrain:
     def retrain(places: Places) -> Doubles:
         part = problem.products.take(places)
         fit = problem.fit
-        return part.cross @ solve(part.gram, problem.labels[places], problem.lengths[places], fit.loss, fit.damping)
+        found = solve(part.gram, problem.labels[places], problem.lengths[places], fit.loss, fit.damping)
+        return part.cross @ found.dual
 
     return retrain
 

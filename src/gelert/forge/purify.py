@@ -129,8 +129,7 @@ def suspects(problem: Problem, groups: Sequence[str]) -> NDArray[np.bool_]:
 
     A twin of the other label would contradict a candidate by construction: it is left out with it, by its group.
     """
-    lengths, damping = problem.lengths, problem.fit.damping
-    return problem.labels * left_out(problem.products.gram, problem.labels, lengths, damping, groups) <= -SUSPECT_AT
+    return problem.labels * left_out(problem.squared(), problem.labels, groups) <= -SUSPECT_AT
 
 
 def quotas(strata: Sequence[str], budget: int) -> dict[str, int]:
@@ -169,7 +168,7 @@ def greedy(
     picked = np.empty((int(left.sum()), len(own)))
     for rank in range(len(picked)):
         step = (problem.labels - margins) / (1 / problem.lengths + own)
-        gains = (step * (wanted @ toward) - step**2 * (toward**2).sum(axis=0) / 2) / len(wanted)
+        gains = (step * (wanted @ toward) - step**2 * np.einsum("tn,tn->n", toward, toward) / 2) / len(wanted)
         gains[~free | (left[codes] == 0)] = -np.inf
         best = int(np.argmax(gains))
         if gains[best] == -np.inf:
@@ -179,7 +178,7 @@ def greedy(
         root = np.sqrt(1 / problem.lengths[best] + own[best])
         margins = margins + column * step[best]
         wanted = wanted - toward[:, best] * step[best]
-        toward = toward - np.outer(toward[:, best], column) / root**2
+        toward -= np.outer(toward[:, best] / root**2, column)
         picked[rank] = column / root
         own = own - picked[rank] ** 2
         free[best] = False

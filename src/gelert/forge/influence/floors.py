@@ -63,8 +63,7 @@ def margin(problem: Problem) -> Doubles:
 
 def agreement(problem: Problem) -> Doubles:
     """How far the ridge fitted to the other candidates puts each on the side of its label; knows no target."""
-    others = left_out(problem.products.gram, problem.labels, problem.lengths, problem.fit.damping)
-    return _all(problem, problem.labels * others)
+    return _all(problem, problem.labels * left_out(problem.squared(), problem.labels))
 
 
 def diversity(problem: Problem) -> Doubles:

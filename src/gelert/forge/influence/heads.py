@@ -55,15 +55,15 @@ def head_problem(
     gram = rows @ kernel @ rows.T
     groups = [pool.group[i] for i in own]
     ridge = best_damping(gram, labels[own], lengths[own], groups) if damping is None else damping
-    dual = solve(gram, labels[own], lengths[own], loss, ridge)
-    deciding = worst(pool, kernel @ rows.T @ dual)[aims]
+    fitted = solve(gram, labels[own], lengths[own], loss, ridge)
+    deciding = worst(pool, kernel @ (rows.T @ fitted.dual))[aims]
     products = Products(
         gram, kernel[deciding] @ rows.T, kernel[deciding, deciding], pool.states[0].size + _known(pool) + 1
     )
     texts = [render(item.example.trajectory).text for item in examples]
     states = folded @ pool.standard().reshape(len(pool.owner), -1).astype(np.float64)
     surface = Surface(tuple(texts[i] for i in own), tuple(texts[i] for i in aims), states[own], states[aims])
-    return Problem.posed(products, labels[own], labels[aims], lengths[own], loss=loss, damping=ridge, surface=surface)
+    return Problem.solved(products, labels[own], labels[aims], lengths[own], fitted, surface)
 
 
 def window_products(pool: Pool) -> Doubles:

@@ -35,14 +35,14 @@ def prism(problem: Problem) -> Doubles:
 def exact(problem: Problem) -> Doubles:
     """What each target's margin loses when the candidate is left out: one Newton step with the exact damped GGN.
 
-    ``H = sum_i c_i g_i g_i' + damping`` is inverted in sample space: with ``B = (K C + damping)^-1``, ``g_t' H^-1 g_i =
-    (cross B')_ti`` and ``1 - c_i g_i' H^-1 g_i = damping * B_ii``. For the squared loss this is leave-one-out itself.
+    ``H = sum_i c_i g_i g_i' + damping`` is inverted in sample space: with ``A = C^1/2 K C^1/2 + damping``, ``g_t' H^-1
+    g_i = (cross C^1/2 A^-1 C^-1/2)_ti`` and ``1 - c_i g_i' H^-1 g_i = damping * (A^-1)_ii``. For the squared loss this
+    is leave-one-out itself.
     """
-    fit, products = problem.fit, problem.products
-    damped = products.gram * problem.curvatures() + fit.damping * np.eye(len(problem.labels))
-    inverse = np.linalg.inv(damped)
-    pull = -problem.lengths * problem.slopes() / (fit.damping * np.diag(inverse))
-    return problem.signs[:, None] * (products.cross @ inverse.T) * pull
+    damped = problem.damped
+    reach = damped.solve((problem.products.cross * damped.root).T).T
+    pull = -problem.lengths * problem.slopes() / (damped.root * damped.damping * damped.diagonal)
+    return problem.signs[:, None] * reach * pull
 
 
 def datainf(problem: Problem) -> Doubles:

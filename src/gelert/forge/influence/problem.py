@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gelert.core.errors import InputError
 from gelert.forge.influence.sketch import projection, sketched
-from gelert.forge.influence.solve import Loss, curvatures, slopes, solve
+from gelert.forge.influence.solve import Damped, Loss, Solved, ridge, slopes, solve
 
 Doubles = NDArray[np.float64]
 
@@ -133,6 +133,8 @@ class Problem:
     lengths: Doubles
     """``[N]``: how many terms (windows, tokens) a candidate's summed loss has; the gradient given is their mean."""
     fit: Fit
+    damped: Damped
+    """The fit's curvature, factored."""
     surface: Surface | None = None
     """Needed by the floors that look at the runs."""
 
@@ -156,24 +158,42 @@ class Problem:
         surface: Surface | None = None,
     ) -> "Problem":
         """The problem with its margins fitted to the candidates, from zero."""
-        dual = solve(products.gram, labels, lengths, loss, damping)
-        fit = Fit(products.gram @ dual, products.cross @ dual, loss, damping)
-        return cls(products, labels, signs, lengths, fit, surface)
+        return cls.solved(
+            products, labels, signs, lengths, solve(products.gram, labels, lengths, loss, damping), surface
+        )
+
+    @classmethod
+    def solved(
+        cls,
+        products: Products,
+        labels: Doubles,
+        signs: Doubles,
+        lengths: Doubles,
+        fitted: Solved,
+        surface: Surface | None = None,
+    ) -> "Problem":
+        """The problem of a fit that is there."""
+        margins, aimed = products.gram @ fitted.dual, products.cross @ fitted.dual
+        fit = Fit(margins, aimed, fitted.loss, fitted.damped.damping)
+        return cls(products, labels, signs, lengths, fit, fitted.damped, surface)
 
     def relabelled(self, labels: Doubles) -> "Problem":
         """The same candidates with other labels, fitted again."""
-        fit = self.fit
-        return Problem.posed(
-            self.products, labels, self.signs, self.lengths, loss=fit.loss, damping=fit.damping, surface=self.surface
-        )
+        if self.fit.loss == "squared":  # whose curvature knows no labels
+            fitted = ridge(self.damped, labels)
+        else:
+            fitted = solve(self.products.gram, labels, self.lengths, self.fit.loss, self.fit.damping)
+        return Problem.solved(self.products, labels, self.signs, self.lengths, fitted, self.surface)
+
+    def squared(self) -> Damped:
+        """The curvature of the squared loss, whatever loss was fitted: what is left out is of closed form for it."""
+        if self.fit.loss == "squared":
+            return self.damped
+        return Damped.of(self.products.gram, self.lengths, self.fit.damping)
 
     def slopes(self, loss: Loss | None = None) -> Doubles:
         """``[N]``: each candidate's mean loss by its margin."""
         return slopes(loss or self.fit.loss, self.fit.margins, self.labels)
-
-    def curvatures(self) -> Doubles:
-        """``[N]``: each candidate's summed loss by its margin, twice."""
-        return self.lengths * curvatures(self.fit.loss, self.fit.margins)
 
     def seen(self) -> Surface:
         """What the floors look at.
