@@ -9,13 +9,14 @@ from gelert.core.errors import InputError
 from gelert.core.example import Example, Gold
 from gelert.core.taxonomy import Axis, Diagnosis
 from gelert.core.trajectory import Origin, Role, Step, Trajectory
-from gelert.evals.benches import Labelled
-from gelert.forge.guard_head import FEWEST_OF_A_LEAF, Recipe, fit, fit_axes, frequent, normalised, scores, vectors
+from gelert.evals.benches import WORLDS, Labelled
+from gelert.forge.guard_head import FEWEST_OF_A_LEAF, TRAIT_WEIGHT, Recipe, blank_map, fit, fit_axes, frequent, normalised, scores, vectors
 from gelert.forge.make_guard import held_out_scores
 from gelert.forge.pool import Pool, matrix
 from gelert.forge.validate import axes, axes_markdown, margins, markdown, table
 from gelert.forge.weak_labels import weak_diagnosis
-from gelert.guard.head import Features
+from gelert.guard.head import Features, Normal
+from gelert.guard.traits import TRAITS
 from gelert.guard.words import BINS, TERMS, Counts, weighed
 
 pytest.importorskip("sklearn")
@@ -41,7 +42,9 @@ def pool(n: int = 60, *, shift: float = 8.0, signal: float = 2.0) -> Pool:
     ]
     states[1::2, :, 4] += 4
     groups = tuple(f"{s}/{i}" for i, s in enumerate(source))
-    return Pool(states, matrix(counts), np.arange(3 * n), unsafe, source, groups, tuple(leaf), 1)
+    traits = random.normal(size=(3 * n, TRAITS)).astype(np.float32)
+    traits[:, 0] += signal * np.where(unsafe, 1, -1)
+    return Pool(states, matrix(counts), traits, np.arange(3 * n), unsafe, source, groups, tuple(leaf), 1)
 
 
 def _counts(random: np.random.Generator, unsafe: int, source: int, signal: float) -> Counts:
@@ -53,7 +56,7 @@ def _counts(random: np.random.Generator, unsafe: int, source: int, signal: float
 
 def one(whole: Pool, window: int) -> Features:
     row = whole.words[window]
-    return Features(whole.states[window], Counts(row.indices.astype(np.int64), row.data))
+    return Features(whole.states[window], Counts(row.indices.astype(np.int64), row.data), whole.traits[window])
 
 
 def test_a_head_ranks_a_source_it_has_not_seen() -> None:
@@ -106,19 +109,39 @@ def test_the_dual_solution_is_the_ridge_regression_of_the_primal_form() -> None:
     recipe = Recipe(ridge=2.0)
     head = fit(whole, recipe)
     scale = 1 / np.sqrt(6)  # one readout and one pooled layer: two blocks of six
-    flat = (whole.standard() * scale).reshape(len(whole.owner), -1)
+    flat = (whole.standard(whole.states) * scale).reshape(len(whole.owner), -1)
+    traits = head.traits.cosines(whole.standard(whole.traits)) * np.sqrt(TRAIT_WEIGHT)
+    cosines = traits.shape[1]
     words = vectors(whole.words, head.words.idf)[:, : 2 * BINS].toarray()
     for own in [whole.source == name for name in "abc"]:
         words[own] -= words[own].mean(0)
     used = np.abs(words).sum(0) > 0
-    design = np.hstack([flat, words[:, used], np.ones((len(flat), 1))])
+    design = np.hstack([flat, traits, words[:, used], np.ones((len(flat), 1))])
     penalty = recipe.ridge * np.eye(design.shape[1])
     penalty[-1, -1] = 0
     target = np.where(whole.unsafe, 1.0, -1.0)
     primal = np.linalg.solve(design.T @ design + penalty, design.T @ target)
     assert np.allclose(head.verdict.ravel(), primal[:12] * scale, atol=1e-5)
-    assert np.allclose(head.words.weights[: 2 * BINS][used], primal[12:-1], atol=1e-5)
+    assert np.allclose(head.traits.weights, primal[12 : 12 + cosines] * np.sqrt(TRAIT_WEIGHT), atol=1e-5)
+    assert np.allclose(head.words.weights[: 2 * BINS][used], primal[12 + cosines : -1], atol=1e-5)
     assert head.bias == pytest.approx(primal[-1], abs=1e-6)
+
+
+def test_the_cosines_inner_products_are_the_kernel() -> None:
+    random = np.random.default_rng(1)
+    x = random.normal(size=(40, TRAITS)).astype(np.float32)
+    mapped = blank_map(Normal.of(x)).cosines(x)
+    wanted = np.exp(-((x[:, None] - x[None]) ** 2).sum(-1) / TRAITS)
+    assert np.abs(mapped @ mapped.T - wanted).mean() < 0.03
+
+
+def test_a_synthesised_run_counts_for_less() -> None:
+    whole = pool(20)
+    made = replace(whole, source=np.where(whole.source == "c", WORLDS, whole.source))
+    light, equal = fit(made, Recipe(worlds_weight=1e-6)), fit(made, Recipe(worlds_weight=1.0))
+    without = fit(made.take(np.flatnonzero(made.source != WORLDS)))
+    assert np.allclose(light.verdict, without.verdict, atol=1e-4)
+    assert not np.allclose(light.verdict, equal.verdict, atol=1e-4)
 
 
 def test_a_runs_score_is_that_of_its_worst_window() -> None:
@@ -126,7 +149,7 @@ def test_a_runs_score_is_that_of_its_worst_window() -> None:
     head = fit(whole)
     owner = np.repeat(np.arange(15), 2)
     labels = (whole.unsafe[:15], whole.source[:15], whole.group[:15], whole.diagnosis[:15])
-    halves = Pool(whole.states, whole.words, owner, *labels, 1)
+    halves = Pool(whole.states, whole.words, whole.traits, owner, *labels, 1)
     assert np.allclose(scores(head, halves), scores(head, whole).reshape(15, 2).max(1))
     assert np.allclose(scores(head, halves.take([4, 2])), scores(head, halves)[[4, 2]])
 
@@ -136,8 +159,8 @@ def test_axis_heads_learn_their_leaves() -> None:
     head = fit_axes(fit(whole), whole)
     assert head.classes[Axis.HARM] == ("financial_and_economic_harm", "privacy_and_confidentiality_harm")
     assert Axis.RISK_SOURCE not in head.classes
-    normals = whole.normals()
-    local = [replace(head, normal=normals[str(s)]) for s in whole.source]
+    normals, traits = whole.normals(whole.states), whole.normals(whole.traits)
+    local = [replace(head, normal=normals[str(s)], traits=replace(head.traits, normal=traits[str(s)])) for s in whole.source]
     right = [h.diagnosis(one(whole, i)).harm == whole.diagnosis[i].harm for i, h in enumerate(local)]
     assert np.mean(right) > 0.9
 

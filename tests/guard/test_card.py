@@ -36,12 +36,13 @@ def test_edited_weights_are_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("format = 2", "format = 1", "format"),
+        ("format = 3", "format = 2", "format"),
         ('name = "tiny"', 'nom = "tiny"', "nom"),
         ("threshold = 0.5", "threshold = 7.0", "threshold"),
         ("counting = 1", "counting = 7", "counting"),
+        ("counted = 1", "counted = 7", "counted"),
         ("layers = 4", 'layers = "many"', "layers"),
-        ("format = 2", "format = ", "guard card"),
+        ("format = 3", "format = ", "guard card"),
     ],
 )
 def test_a_wrong_card_is_refused_with_its_field(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -8,8 +8,9 @@ from gelert.core.trajectory import Role, Step, ToolCall, Trajectory
 from gelert.guard.calibrate import Calibration
 from gelert.guard.card import Card, ModelSection, ReadoutSection, WindowSection
 from gelert.guard.guard import HeadGuard
-from gelert.guard.head import Features, Head, Normal
+from gelert.guard.head import Features, Head, Normal, TraitMap
 from gelert.guard.recalibrate import section
+from gelert.guard.traits import TRAITS
 from gelert.guard.words import TERMS, Counts, WordWeights
 from gelert.lm.model import tiny
 
@@ -25,8 +26,14 @@ def tiny_guard(*, window: int = 2048, overlap: int = 128, task: int = 64, thresh
         normal=Normal(np.zeros((ROWS, WIDTH), np.float32), np.ones((ROWS, WIDTH), np.float32)),
         verdict=random.normal(size=(ROWS, WIDTH)).astype(np.float32),
         words=WordWeights(np.ones(TERMS, np.float32), random.normal(size=TERMS).astype(np.float32), 0.25),
+        traits=TraitMap(
+            Normal(np.zeros(TRAITS, np.float32), np.ones(TRAITS, np.float32)),
+            random.normal(size=(8, TRAITS)).astype(np.float16).astype(np.float32),
+            random.normal(size=8).astype(np.float32),
+            random.normal(size=8).astype(np.float32),
+        ),
         classes=classes,
-        axes={Axis.RISK_SOURCE: random.normal(size=(2, ROWS * WIDTH + 1)).astype(np.float32)},
+        axes={Axis.RISK_SOURCE: random.normal(size=(2, ROWS * WIDTH + TRAITS + 1)).astype(np.float32)},
     )
     card = Card(
         name="tiny",
@@ -45,7 +52,8 @@ def window(seed: int, *, shift: float = 0.0) -> Features:
     random = np.random.default_rng(seed)
     states = (random.normal(size=(ROWS, WIDTH)) + shift).astype(np.float32)
     terms = np.unique(random.integers(0, TERMS, size=50))
-    return Features(states, Counts(terms, random.integers(1, 9, size=len(terms)).astype(np.float32)))
+    counts = Counts(terms, random.integers(1, 9, size=len(terms)).astype(np.float32))
+    return Features(states, counts, (random.normal(size=TRAITS) + shift).astype(np.float32))
 
 
 def run(*words: str) -> Trajectory:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 OPENINGS = (("<|im_start|>", "user\n"), ("<start_of_turn>", "user\n"), ("<|begin_of_text|>", ""), ("<bos>", ""))
 """First control token of a text and the words after it, by chat form; the first that the model has is taken."""
 
+BEGINNINGS = 4
+"""Kept of a model; one of 500 tokens takes 5 MB in the default guard."""
+
 States = NDArray[np.float32]
 """Shape ``[tails, layers, width]``: residual stream at the last position of each tail, after each block asked for."""
 
@@ -129,6 +132,26 @@ class LocalModel:
         from gelert.lm.session import Session
 
         return Reader(Session(self.model), pools)
+
+    def begun(self, tokens: Sequence[int], pools: Sequence[int] = ()) -> Reader:
+        """A reader of a text that begins with ``tokens``, none of them pooled.
+
+        The last ``BEGINNINGS`` are kept: an agent's runs begin with the same tools.
+        """
+        key = (tuple(tokens), tuple(pools))
+        kept = self._begun.pop(key, None)
+        if kept is None:
+            kept = self.reader(pools)
+            kept.append(tokens)
+            if len(self._begun) >= BEGINNINGS:
+                del self._begun[next(iter(self._begun))]
+        self._begun[key] = kept
+        return kept.fork()
+
+    @cached_property
+    def _begun(self) -> dict[tuple[tuple[int, ...], tuple[int, ...]], Reader]:
+        """By use, the latest last."""
+        return {}
 
 
 def bfloat16_is_fast() -> bool:

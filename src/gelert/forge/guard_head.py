@@ -4,6 +4,7 @@ One ridge regression of the label on every block of features at once, each block
 docs/design/default-guard.md for why and ``benchmarks/guard_designs.py`` for what was tried.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -13,8 +14,11 @@ from numpy.typing import NDArray
 
 from gelert.core.errors import InputError
 from gelert.core.taxonomy import Axis
+from gelert.core.seeds import stream_seed
+from gelert.evals.benches import WORLDS
 from gelert.forge.pool import Pool
-from gelert.guard.head import Floats, Head, Normal
+from gelert.guard.head import Floats, Head, Normal, TraitMap
+from gelert.guard.traits import TRAITS
 from gelert.guard.words import BINS, TERMS, VIEWS, WordWeights
 
 if TYPE_CHECKING:
@@ -25,6 +29,12 @@ Doubles = NDArray[np.float64]
 FEWEST_OF_A_LEAF = 5
 """A leaf with fewer labelled runs is not one of an axis head's answers."""
 
+TRAIT_WEIGHT = float(len(VIEWS))
+"""Of the traits' block in the kernel, each other block having 1: as much as all views of the words together."""
+
+COSINES = 1024
+"""Of the traits; with as many, the kernel is met to about .03."""
+
 FEWEST_OF_A_TERM = 2
 """A term in fewer windows is not known."""
 
@@ -33,8 +43,10 @@ FEWEST_OF_A_TERM = 2
 class Recipe:
     """What a fit depends on."""
 
-    ridge: float = 1.0
+    ridge: float = 2.0
     """Penalty on the squared weights; large keeps what transfers between sources."""
+    worlds_weight: float = 0.3
+    """How much a window of a synthesised run counts beside one of any other source."""
     axis_shrinkage: float = 1e-2
     """Inverse strength (``C``) of the L2 penalty of the axis heads; small is strong."""
 
@@ -43,8 +55,8 @@ def fit(pool: Pool, recipe: Recipe = Recipe()) -> Head:
     """A head for the verdict, normalised for a source it has not seen.
 
     Kernel ridge regression (solved in the dual, since windows are fewer than weights) of +1 for unsafe and -1 for safe.
-    The kernel is a sum: the mean readouts, the pooled layers and each view of the words, every block scaled to about
-    unit length and centered on its own source.
+    The kernel is a sum: the mean readouts, the pooled layers, each view of the words and the traits, every block scaled
+    to about unit length and centered on its own source (traits: standardised); traits count ``TRAIT_WEIGHT`` times.
 
     Raises:
         InputError: the runs are all safe or all unsafe.
@@ -53,18 +65,36 @@ def fit(pool: Pool, recipe: Recipe = Recipe()) -> Head:
     if not 0 < unsafe < len(pool.unsafe):
         raise InputError(f"expected safe and unsafe runs to fit on, got {unsafe} unsafe of {len(pool.unsafe)}")
     scale = _scale(pool)
-    states = (pool.standard() * scale[:, None]).reshape(len(pool.owner), -1).astype(np.float64)
+    states = (pool.standard(pool.states) * scale[:, None]).reshape(len(pool.owner), -1).astype(np.float64)
+    cosines = blank_map(pool.cold(pool.traits))
+    traits = cosines.cosines(pool.standard(pool.traits)).astype(np.float64) * math.sqrt(TRAIT_WEIGHT)
     idf = inverse_frequency(pool.words)
     words = vectors(pool.words, idf)
     centered = _centering(pool)
-    kernel = states @ states.T + centered @ np.asarray((words @ words.T).todense(), dtype=np.float64) @ centered.T
-    dual, bias = _ridge(kernel, np.where(pool.unsafe[pool.owner], 1.0, -1.0), recipe.ridge)
+    kernel = states @ states.T + traits @ traits.T + centered @ np.asarray((words @ words.T).todense(), dtype=np.float64) @ centered.T
+    made = np.where(pool.from_source(WORLDS), recipe.worlds_weight, 1.0)
+    dual, bias = _ridge(kernel, np.where(pool.unsafe[pool.owner], 1.0, -1.0), recipe.ridge / made)
     verdict = (states.T @ dual).reshape(pool.states.shape[1:]) * scale[:, None]
     weights = np.asarray(words.T @ (centered.T @ dual), dtype=np.float64)
     raw = np.asarray(words @ weights, dtype=np.float64)
     names = pool.mixed() or [str(n) for n in np.unique(pool.source)]
     center = float(np.mean([raw[pool.from_source(name)].mean() for name in names]))
-    return Head(pool.cold(), verdict.astype(np.float32), WordWeights(idf, weights.astype(np.float32), center), bias)
+    counted = ((traits.T @ dual) * math.sqrt(TRAIT_WEIGHT)).astype(np.float32)
+    return Head(
+        normal=pool.cold(pool.states),
+        verdict=verdict.astype(np.float32),
+        words=WordWeights(idf, weights.astype(np.float32), center),
+        traits=replace(cosines, weights=counted),
+        bias=bias,
+    )
+
+
+def blank_map(normal: Normal) -> TraitMap:
+    """Cosines of the traits without weights: the same ones in every fit."""
+    random = np.random.default_rng(stream_seed(0, "traits"))
+    drawn = random.normal(scale=math.sqrt(2 / TRAITS), size=(COSINES, TRAITS)).astype(np.float16)
+    phases = random.uniform(0, 2 * math.pi, size=COSINES).astype(np.float32)
+    return TraitMap(normal, drawn.astype(np.float32), phases, np.zeros(COSINES, np.float32))
 
 
 def inverse_frequency(counts: "csr_matrix") -> NDArray[np.float32]:
@@ -90,7 +120,8 @@ def fit_axes(head: Head, pool: Pool, recipe: Recipe = Recipe()) -> Head:
     """The head with one softmax an axis, fitted to the labelled unsafe runs."""
     from sklearn.linear_model import LogisticRegression
 
-    flat = pool.standard().reshape(len(pool.owner), -1)
+    states = pool.standard(pool.states).reshape(len(pool.owner), -1)
+    flat = np.hstack([states, pool.standard(pool.traits)])
     classes: dict[Axis, tuple[str, ...]] = {}
     weights: dict[Axis, Floats] = {}
     for axis in Axis:
@@ -118,14 +149,16 @@ def frequent(labels: Sequence[str | None]) -> set[str]:
 def normalised(head: Head, pool: Pool) -> Head:
     """``Head.normalised`` to the windows of a pool."""
     center = float((vectors(pool.words, head.words.idf) @ head.words.weights).mean())
-    return replace(head, normal=Normal.of(pool.states), words=replace(head.words, center=center))
+    traits = replace(head.traits, normal=Normal.of(pool.traits))
+    return replace(head, normal=Normal.of(pool.states), traits=traits, words=replace(head.words, center=center))
 
 
 def scores(head: Head, pool: Pool) -> Doubles:
     """The score of each run: that of its worst window."""
     states = np.einsum("nkd,kd->n", head.normal.apply(pool.states), head.verdict)
     words = vectors(pool.words, head.words.idf) @ head.words.weights
-    windows = np.asarray(states + words - head.words.center + head.bias, dtype=np.float64)
+    traits = head.traits.score(pool.traits)
+    windows = np.asarray(states + words + traits - head.words.center + head.bias, dtype=np.float64)
     found = np.full(len(pool.unsafe), -np.inf)
     np.maximum.at(found, pool.owner, windows)
     return found
@@ -147,11 +180,11 @@ def _centering(pool: Pool) -> Doubles:
     return np.eye(len(pool.owner)) - np.stack(means)
 
 
-def _ridge(kernel: Doubles, target: Doubles, penalty: float) -> tuple[Doubles, float]:
+def _ridge(kernel: Doubles, target: Doubles, penalty: Doubles) -> tuple[Doubles, float]:
     """Dual weights and the (unpenalised) intercept."""
     count = len(target)
     system = np.ones((count + 1, count + 1))
-    system[:count, :count] = kernel + penalty * np.eye(count)
+    system[:count, :count] = kernel + np.diag(penalty)
     system[count, count] = 0
     found: Doubles = np.linalg.solve(system, np.append(target, 0.0)).astype(np.float64)
     return found[:count], float(found[count])

@@ -19,6 +19,7 @@ from gelert.forge.weak_labels import weak_diagnosis
 from gelert.guard.features import Place, Readouts, read_whole
 from gelert.guard.head import Features, Floats, Normal
 from gelert.guard.prompts.render import RENDERING
+from gelert.guard.traits import COUNTED, Traits
 from gelert.guard.windows import WindowPlan
 from gelert.guard.words import COUNTING, TERMS, Counts
 
@@ -34,6 +35,8 @@ class Pool:
     """``[m, rows, width]``, see ``gelert.guard.head.Features``."""
     words: "csr_matrix"
     """``[m, TERMS]`` counts."""
+    traits: Traits
+    """``[m, TRAITS]``."""
     owner: NDArray[np.intp]
     """``[m]``: the run of each window, rising; every run has a window."""
     unsafe: NDArray[np.bool_]
@@ -51,6 +54,7 @@ class Pool:
         return cls(
             np.stack([w.states for w in flat]),
             matrix([w.words for w in flat]),
+            np.stack([w.traits for w in flat]),
             np.repeat(np.arange(len(windows), dtype=np.intp), [len(run) for run in windows]),
             np.array([e.unsafe for e in examples], dtype=np.bool_),
             np.array([e.source for e in examples]),
@@ -67,6 +71,7 @@ class Pool:
         return Pool(
             self.states[rows],
             self.words[rows],
+            self.traits[rows],
             np.repeat(np.arange(len(i), dtype=np.intp), [len(w) for w in windows]),
             self.unsafe[i],
             self.source[i],
@@ -79,30 +84,30 @@ class Pool:
         """``[m]``: which windows are of this source."""
         return (self.source == name)[self.owner]
 
-    def normals(self) -> dict[str, Normal]:
-        """Center and spread of each source's states."""
-        return {str(name): Normal.of(self.states[self.from_source(str(name))]) for name in np.unique(self.source)}
+    def normals(self, features: Floats) -> dict[str, Normal]:
+        """Center and spread by source of the states or of the traits."""
+        return {str(name): Normal.of(features[self.from_source(str(name))]) for name in np.unique(self.source)}
 
     def mixed(self) -> list[str]:
         """The sources that hold safe and unsafe runs."""
         names = [str(n) for n in np.unique(self.source)]
         return [n for n in names if 0 < self.unsafe[self.source == n].mean() < 1]
 
-    def cold(self) -> Normal:
+    def cold(self, features: Floats) -> Normal:
         """The normalisation for a source not seen: the mean over the sources that hold both classes."""
-        normals = self.normals()
+        normals = self.normals(features)
         return Normal.mean([normals[n] for n in self.mixed()] or list(normals.values()))
 
-    def standard(self) -> Floats:
-        """Every window in units of its own source, so that what separates sources cannot pose as risk.
+    def standard(self, features: Floats) -> Floats:
+        """States or traits of every window in units of its source, so that what separates sources cannot pose as risk.
 
         A source with one class only has no contrast of its own: its runs are in units of the mean of the other sources.
         """
-        mixed, cold = self.mixed(), self.cold()
-        out = np.empty_like(self.states)
-        for name, normal in self.normals().items():
+        mixed, cold = self.mixed(), self.cold(features)
+        out = np.empty_like(features)
+        for name, normal in self.normals(features).items():
             mask = self.from_source(name)
-            out[mask] = (normal if name in mixed else cold).apply(self.states[mask])
+            out[mask] = (normal if name in mixed else cold).apply(features[mask])
         return out
 
 
@@ -160,13 +165,15 @@ class PoolReader:
                     sizes=np.array([len(w.words.terms) for w in found], dtype=np.int64),
                     terms=np.concatenate([np.zeros(0, np.int64), *(w.words.terms for w in found)]),
                     counts=np.concatenate([np.zeros(0, np.float32), *(w.words.counts for w in found)]),
+                    traits=np.array([w.traits for w in found], dtype=np.float32),
                 )
             partial.replace(path)
         with np.load(path, allow_pickle=False) as kept:
             cuts = np.cumsum(kept["sizes"])[:-1]
             terms, counts = np.split(kept["terms"], cuts), np.split(kept["counts"], cuts)
-            return [Features(s, Counts(t, c)) for s, t, c in zip(kept["states"], terms, counts, strict=False)]
+            rows = zip(kept["states"], terms, counts, kept["traits"], strict=False)
+            return [Features(states, Counts(t, c), traits) for states, t, c, traits in rows]
 
     def _key(self) -> str:
-        fields = [self.model.fingerprint, self.dtype, self.places, self.pools, asdict(self.plan), RENDERING, COUNTING]
+        fields = [self.model.fingerprint, self.dtype, self.places, self.pools, asdict(self.plan), RENDERING, COUNTING, COUNTED]
         return records.digest(fields)[:16]

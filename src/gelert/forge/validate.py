@@ -18,7 +18,7 @@ from gelert.evals.metrics import Interval, accuracy, auc, interval, macro_f1, ou
 from gelert.forge.guard_head import Recipe, fit, fit_axes, normalised, scores
 from gelert.forge.pool import Pool
 from gelert.guard.calibrate import sigmoid
-from gelert.guard.head import Features, Normal
+from gelert.guard.head import Features, Floats, Normal
 from gelert.guard.words import Counts
 
 Risks = NDArray[np.float64]
@@ -127,16 +127,16 @@ class AxisRow:
 def axes(pool: Pool, recipe: Recipe, *, folds: int = 5, seed: int = 0) -> list[AxisRow]:
     """Diagnosis in grouped folds over all sources, each run in units of its own source."""
     said: list[Diagnosis] = [Diagnosis()] * len(pool.unsafe)
-    standard = pool.standard()
+    standard, traits = pool.standard(pool.states), pool.standard(pool.traits)
     nothing = Counts(np.zeros(0, np.int64), np.zeros(0, np.float32))
     last = np.searchsorted(pool.owner, np.arange(len(pool.unsafe)), side="right") - 1
     for test in group_folds(pool.group, folds, seed):
         held = set(test)
         train = pool.take([i for i in range(len(pool.unsafe)) if i not in held])
         head = fit_axes(fit(train, recipe), train, recipe)
-        unit = replace(head, normal=Normal(np.zeros_like(head.verdict), np.ones_like(head.verdict)))
+        unit = replace(head, normal=_unit(head.verdict), traits=replace(head.traits, normal=_unit(head.traits.normal.center)))
         for i in test:
-            said[i] = unit.diagnosis(Features(standard[last[i]], nothing))
+            said[i] = unit.diagnosis(Features(standard[last[i]], nothing, traits[last[i]]))
     rows: list[AxisRow] = []
     for axis in Axis:
         pairs = [(g, d.on(axis)) for g, d in zip((d.on(axis) for d in pool.diagnosis), said, strict=True) if g]
@@ -146,6 +146,11 @@ def axes(pool: Pool, recipe: Recipe, *, folds: int = 5, seed: int = 0) -> list[A
         f1 = macro_f1(truth, [s for _, s in pairs])
         rows.append(AxisRow(axis, len(pairs), len(set(truth)), right, f1, most))
     return rows
+
+
+def _unit(like: Floats) -> Normal:
+    """Changes nothing."""
+    return Normal(np.zeros_like(like), np.ones_like(like))
 
 
 def _risks(found: NDArray[np.float64]) -> Risks:

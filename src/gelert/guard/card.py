@@ -19,7 +19,8 @@ from gelert.core.errors import CardError
 from gelert.core.records import file_digest
 from gelert.core.taxonomy import Axis
 from gelert.guard.calibrate import Calibration
-from gelert.guard.head import Head, Normal
+from gelert.guard.head import Head, Normal, TraitMap
+from gelert.guard.traits import COUNTED
 from gelert.guard.windows import WindowPlan
 from gelert.guard.words import COUNTING, WordWeights
 
@@ -77,7 +78,7 @@ class CalibrationSection(_Strict):
 class Card(_Strict):
     """The content of ``guard.toml``."""
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     name: str
     description: str = ""
     limits: str = ""
@@ -88,6 +89,8 @@ class Card(_Strict):
     """After how many blocks the states of the agent's tokens are averaged."""
     counting: Annotated[int, Field(ge=COUNTING, le=COUNTING)] = COUNTING
     """How words were counted when the weights were fitted; see ``gelert.guard.words``."""
+    counted: Annotated[int, Field(ge=COUNTED, le=COUNTED)] = COUNTED
+    """How traits were counted when the weights were fitted; see ``gelert.guard.traits``."""
     window: WindowSection = WindowSection()
     calibration: CalibrationSection = CalibrationSection()
     weights_sha256: str = ""
@@ -128,7 +131,7 @@ def load(folder: Path) -> tuple[Card, Head]:
         raise CardError(f"expected a guard card, got {fault} ({path}); give a folder with a {CARD_FILE}") from None
     except ValidationError as fault:
         found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in fault.errors())
-        raise CardError(f"expected a guard card of format 2, got: {found} ({path})") from None
+        raise CardError(f"expected a guard card of format 3, got: {found} ({path})") from None
     return card, _weights(card, path.with_name(WEIGHTS_FILE))
 
 
@@ -144,6 +147,11 @@ def save(folder: Path, card: Card, head: Head) -> Card:
         "verdict": head.verdict,
         "words_idf": words.idf.astype(np.float16),
         "words": (words.weights / np.float32(unit)).astype(np.float16),
+        "trait_center": head.traits.normal.center,
+        "trait_spread": head.traits.normal.spread,
+        "frequencies": head.traits.frequencies.astype(np.float16),
+        "phases": head.traits.phases,
+        "traits": head.traits.weights,
         "scalars": np.array([head.bias, words.center, unit]),
     }
     for axis, matrix in head.axes.items():
@@ -169,6 +177,12 @@ def _weights(card: Card, path: Path) -> Head:
             normal=Normal(arrays["center"], arrays["spread"]),
             verdict=arrays["verdict"],
             words=WordWeights(arrays["words_idf"], arrays["words"] * np.float32(unit), center),
+            traits=TraitMap(
+                Normal(arrays["trait_center"], arrays["trait_spread"]),
+                arrays["frequencies"],
+                arrays["phases"],
+                arrays["traits"],
+            ),
             bias=bias,
             classes={axis: tuple(names) for axis, names in card.classes.items()},
             axes={axis: arrays[f"axis_{axis.value}"] for axis in card.classes},

@@ -9,6 +9,7 @@ from gelert.backends.local import LocalModel, Reader
 from gelert.core.trajectory import Role, Step, Trajectory
 from gelert.guard.head import Features, Floats
 from gelert.guard.prompts.render import render
+from gelert.guard.traits import Ledger
 from gelert.guard.windows import WindowedReader, WindowPlan
 from gelert.guard.words import Tally, step_terms
 
@@ -55,10 +56,13 @@ class FeatureReader:
     _states: list[Floats] = field(default_factory=list[Floats], init=False)
     """After each step of the agent in the current window."""
     _tally: Tally = field(default_factory=Tally, init=False)
+    _ledger: Ledger = field(init=False)
+    """Of the whole run: where a word came from may lie windows back."""
     _current: Features | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         rendered = render(replace(self.start, steps=()))
+        self._ledger = Ledger(self.start.tools)
         self._windows = WindowedReader(self.model, rendered.header, self.plan, self.readouts.pools)
         self.elided_characters = rendered.elided_characters + self._windows.elided_characters
 
@@ -80,6 +84,7 @@ class FeatureReader:
             self._tally.add(terms)
         if not full:
             self._tally.add(terms)
+        self._ledger.add(step)
         if step.role is Role.AGENT:
             self._states.append(self.readouts.states(self._windows.reader))
         self._current = None
@@ -96,7 +101,7 @@ class FeatureReader:
             return None
         states = self._states or [self.readouts.states(reader)]  # none yet: a window that ends inside a step
         rows = np.concatenate([np.mean(states, axis=0, dtype=np.float32), reader.pool()])
-        return Features(rows, self._tally.counts())
+        return Features(rows, self._tally.counts(), self._ledger.values())
 
 
 def read_whole(model: LocalModel, trajectory: Trajectory, readouts: Readouts, plan: WindowPlan) -> list[Features]:

@@ -52,8 +52,7 @@ class WindowedReader:
         while len(self.model.encode(header)) > self.plan.window_tokens // 2:
             header, left_out = elide(header, len(header) * 3 // 4)
             self.elided_characters += left_out
-        self._base = self.model.reader(self.pools)
-        self._base.append([*self.model.opening, *self.model.encode(header)])
+        self._base = self.model.begun([*self.model.opening, *self.model.encode(header)], self.pools)
         self._reader = self._base.fork()
 
     @property
