@@ -15,8 +15,18 @@ from gelert.forge.influence.methods import exact
 from gelert.forge.influence.problem import Problem, Products
 from gelert.forge.influence.registry import FLOORS, METHODS, named
 from gelert.forge.influence.store import GradientStore
-from gelert.forge.lds import flip_auc, groups_truth, in_sample_space, lds, planted_flips, subsets_truth
+from gelert.forge.lds import (
+    flip_auc,
+    groups_truth,
+    in_sample_space,
+    lds,
+    planted_flips,
+    subsets_truth,
+    suspicions,
+    suspicions_markdown,
+)
 from gelert.forge.pool import Pool
+from gelert.forge.purify import suspects
 from tests.forge.test_guard_head import examples, pool
 
 Doubles = NDArray[np.float64]
@@ -162,6 +172,19 @@ def test_planted_flips_are_found() -> None:
     assert flipped.sum() == 12
     assert flip_auc(named("exact"), problem).value > 0.8
     assert 0.2 < flip_auc(named("random"), problem).value < 0.8
+
+
+def test_suspects_agree_with_planted_flips_the_more_the_surer_they_are() -> None:
+    problem = planted(noise=0.5)
+    groups = [str(i) for i in range(120)]
+    rows = suspicions(problem, groups, (0.0, 0.75, 2.0), share=0.1, draws=3)
+    turned = [planted_flips(problem, 0.1, seed) for seed in range(3)]
+    right = sum(int((suspects(noisy, groups, 0.0) & flipped).sum()) for noisy, flipped in turned)
+    assert rows[0].recall.value == pytest.approx(right / 36)
+    assert rows[0].precision.value == pytest.approx(right / rows[0].named)
+    assert rows[0].recall.value > rows[1].recall.value > rows[2].recall.value == rows[2].named == 0
+    assert rows[0].precision.value < rows[1].precision.value
+    assert suspicions_markdown(rows).count("\n") == 4
 
 
 def test_too_few_subsets_are_refused() -> None:

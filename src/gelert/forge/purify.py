@@ -30,9 +30,13 @@ KIND, VERSION = "purified", 1
 NEAREST = 3
 """Targets named for each candidate."""
 
+SUSPECT_AT = 0.75
+"""Of the opposite label, which is -1 of one's own.
 
-SUSPECT_AT = 0.5
-"""Labels are +1 and -1: a margin of -0.5 of the label's is half way to the other one beyond doubt."""
+A suspect is not trained on, and one wrongly accused is a hard run that is lost. Of the thresholds that
+``benchmarks/influence.py`` tries on flips planted at 5 %, this is the lowest at which most suspects were flips on each
+source and on planted gradients; the next lower one accuses there at least as many right runs as it finds flips.
+"""
 
 
 class Fate(StrEnum):
@@ -124,12 +128,12 @@ def stratum(diagnosis: Diagnosis, *, unsafe: bool) -> str:
     return f"unsafe, {diagnosis.risk_source or 'no leaf'}" if unsafe else "safe"
 
 
-def suspects(problem: Problem, groups: Sequence[str]) -> NDArray[np.bool_]:
-    """Candidates to which the fit to all other groups gives at least ``SUSPECT_AT`` of the opposite label.
+def suspects(problem: Problem, groups: Sequence[str], at: float = SUSPECT_AT) -> NDArray[np.bool_]:
+    """Candidates to which the fit to all other groups gives at least ``at`` of the opposite label.
 
     A twin of the other label would contradict a candidate by construction: it is left out with it, by its group.
     """
-    return problem.labels * left_out(problem.squared(), problem.labels, groups) <= -SUSPECT_AT
+    return problem.labels * left_out(problem.squared(), problem.labels, groups) <= -at
 
 
 def quotas(strata: Sequence[str], budget: int) -> dict[str, int]:
