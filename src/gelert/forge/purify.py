@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gelert.core import records
 from gelert.core.errors import InputError
 from gelert.core.taxonomy import Diagnosis
+from gelert.evals.benches import Labelled
 from gelert.forge.influence.methods import exact
 from gelert.forge.influence.problem import Method, Problem, scores
 from gelert.forge.influence.solve import left_out
@@ -121,6 +122,11 @@ def purify(problem: Problem, names: Names, budget: int, *, method: Method | None
             )
         found.append(Choice(key, stratum, fate, reason, value, rank, nearest))
     return found
+
+
+def name_of(item: Labelled) -> str:
+    """What a run is called in records: its source, file and place there."""
+    return f"{item.source}/{item.key}"
 
 
 def stratum(diagnosis: Diagnosis, *, unsafe: bool) -> str:
