@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from gelert.cli.train_sft import sft_guard
 from gelert.core.errors import InputError
 from gelert.evals.baselines import require
 from gelert.evals.benches import Labelled, load_labelled
@@ -26,6 +27,9 @@ Examples:
 @click.group()
 def command() -> None:
     """Make guards."""
+
+
+command.add_command(sft_guard)
 
 
 @command.command(epilog=EPILOG)

@@ -145,7 +145,7 @@ class Sft:
             raise InputError("expected lessons to learn from and to validate on, and at least one cell, got none")
         language = self.model.model
         trunk = Trunk(language, self.recipe.trunk, self.prefixes)
-        self._text = Prefixes(trunk) if self.recipe.acts == "answer" else Whole(trunk)
+        self.text: Prefixes | Whole = Prefixes(trunk) if self.recipe.acts == "answer" else Whole(trunk)
         specs = [Spec(self.recipe.rank, 2.0 * self.recipe.rank, cell.seed) for cell in self.cells]
         self._bank = new(language, specs, blocks_from=self.recipe.trunk)
         self._objective = graded(Wording.of(self.model.encode).labels)
@@ -153,7 +153,7 @@ class Sft:
         steps = self.steps_per_epoch * self.recipe.epochs
         replies = [lesson.reply for lesson in self.train]
         tasks = [Task(replies, cell.config(self.recipe, steps)) for cell in self.cells]
-        self._training = Training(trunk, self._bank, tasks, objective=self._objective, stream=self._text.stream)
+        self._training = Training(trunk, self._bank, tasks, objective=self._objective, stream=self.text.stream)
         self.epochs: list[Epoch] = []
         """What was measured so far, epoch 0 first."""
         self._best: list[dict[str, tuple[Tensor, Tensor]]] = []
@@ -161,7 +161,7 @@ class Sft:
 
     def read(self, progress: Callable[[int], None] = lambda _: None) -> None:
         """Read what the frozen model has not read yet; ``progress`` is told how many runs are done."""
-        self._text.read([lesson.reply for lesson in (*self.train, *self.validation)], progress)
+        self.text.read([lesson.reply for lesson in (*self.train, *self.validation)], progress)
 
     def run(self) -> Iterator[Epoch]:
         """The epochs that are left, each yielded once its state is on disk."""
@@ -201,7 +201,7 @@ class Sft:
             part = lessons[first : first + each]
             rows = [lesson.reply for _ in range(count) for lesson in part]
             adapters = [cell for cell in range(count) for _ in part]
-            hidden = self._text.stream(rows, bank.linear(adapters))
+            hidden = self.text.stream(rows, bank.linear(adapters))
             scored = self._objective(self.model.model, hidden, rows)
             assert scored.margins is not None
             margins[:, first : first + len(part)] = scored.margins.values.view(count, -1).double().numpy()

@@ -87,6 +87,18 @@ def lessons(
     return found[: len(found) // TOGETHER * TOGETHER]
 
 
+def questions(model: LocalModel, runs: Sequence[Labelled], max_tokens: int) -> list[Lesson]:
+    """A lesson of every view of every run, run by run, that asks for the verdict alone: what a guard reads."""
+    wording = Wording.of(model.encode)
+    weights = (*(0.0,) * len(wording.question), 1.0)
+    found: list[Lesson] = []
+    for run in runs:
+        ids = (*wording.question, wording.labels[run.unsafe])
+        shown = views(model, run.example.trajectory, max_tokens).views
+        found += [Lesson(run, Reply(ids, weights, "", view.ids)) for view in shown]
+    return found
+
+
 def _reply(model: LocalModel, run: Labelled, prompt: tuple[int, ...], twin: str, *, rationale: bool) -> Reply:
     """The verdict counts as much as all that follows it, whatever the length of that."""
     wording = Wording.of(model.encode)
