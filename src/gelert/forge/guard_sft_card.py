@@ -19,9 +19,9 @@ from gelert.lm.bank import one, stack
 from gelert.lm.peft import save
 
 LIMITS = (
-    "A small generative guard. A kind of run that its training data do not have it may judge no better than a coin: read"
-    " its figures beside their floors. Its threshold was fitted to the runs that chose its epoch. It reads no images. Use"
-    " it as a first stage, beside rules, not as the only gate."
+    "A small generative guard. A kind of run that its training data do not have it may judge no better than a coin:"
+    " read its figures beside their floors. Its threshold was fitted to the runs that chose its epoch. It reads no"
+    " images. Use it as a first stage, beside rules, not as the only gate."
 )
 
 RATIONALE_TOKENS = 160
