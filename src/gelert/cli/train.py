@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from gelert.cli.train_rl import rl_guard
 from gelert.cli.train_sft import sft_guard
 from gelert.core.errors import InputError
 from gelert.evals.baselines import require
@@ -30,6 +31,7 @@ def command() -> None:
 
 
 command.add_command(sft_guard)
+command.add_command(rl_guard)
 
 
 @command.command(epilog=EPILOG)
