@@ -129,6 +129,28 @@ def name_of(item: Labelled) -> str:
     return f"{item.source}/{item.key}"
 
 
+def kept(runs: Sequence[Labelled], choices: Sequence[Choice], where: str) -> list[Labelled]:
+    """The runs without those that the choices name and do not keep; a run that they do not name stays.
+
+    Args:
+        runs: to fit a guard to.
+        choices: by name.
+        where: the file of the choices, for errors.
+
+    Raises:
+        InputError: the choices name none of the runs, or two of one name.
+    """
+    fates = {choice.key: choice.fate for choice in choices}
+    called = Counter(name_of(run) for run in runs)
+    if not fates.keys() & called.keys():
+        raise InputError(f"expected choices among the runs given, got none of them by name ({where})")
+    if twice := sorted(name for name in fates.keys() & called.keys() if called[name] > 1):
+        raise InputError(
+            f"expected one run of each name that is chosen, got {called[twice[0]]} of {twice[0]!r} ({where})"
+        )
+    return [run for run in runs if fates.get(name_of(run), Fate.KEEP) is Fate.KEEP]
+
+
 def stratum(diagnosis: Diagnosis, *, unsafe: bool) -> str:
     """Where a run stands in the taxonomy: safe, or unsafe with the leaf of its risk source."""
     return f"unsafe, {diagnosis.risk_source or 'no leaf'}" if unsafe else "safe"
