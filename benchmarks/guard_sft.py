@@ -92,13 +92,15 @@ def rules(model: LocalModel, options: argparse.Namespace) -> None:
     cells = [Cell(rule, margin, seed) for rule, margin in product(RULES, (0.0, options.margin)) for seed in range(3)]
     recipe = recipe_of(options)
     taught = [lessons(model, runs, recipe.max_tokens) for runs in (train, validation)]
-    sft = Sft(model, recipe, cells, taught[0], taught[1], options.state, options.prefixes)
+    learn, check = taught[0][: options.learn], taught[1][: options.check]
+    sft = Sft(model, recipe, cells, learn, check, options.state, options.prefixes)
     asked = [questions(model, runs, recipe.max_tokens) for runs in (validation, test)]
     started = time.perf_counter()
     sft.read()
     for part in asked:
         sft.text.read([lesson.reply for lesson in part])
-    print(f"{len(train)} runs to learn from, {len(validation)} to validate on, {len(test)} to test on, other families")
+    print(f"{len(learn)} runs to learn from, {len(check)} to choose the epoch by, {len(validation)} to calibrate on")
+    print(f"{len(test)} to test on, of other families")
     print(f"read in {time.perf_counter() - started:.0f} s", flush=True)
     for epoch in sft.run():
         told = " ".join(f"{score.loss:.2f}/{score.verdict_loss:.3f}/{score.accuracy:.2f}" for score in epoch.scores)
@@ -122,7 +124,7 @@ def rules(model: LocalModel, options: argparse.Namespace) -> None:
         shares = [np.mean([epoch.shares[cell] for epoch in sft.epochs if epoch.shares]) for cell in own]
         told += [f"{np.mean(steps):.0f} [{min(steps):.0f}, {max(steps):.0f}]", f"{np.mean(shares):.2f}"]
         print(f"| {rule} | {margin:g} | {' | '.join(told)} |", flush=True)
-    floors(train, validation, test)
+    floors([lesson.run for lesson in learn], validation, test)
 
 
 def floors(train: Sequence[Labelled], validation: Sequence[Labelled], test: Sequence[Labelled]) -> None:
@@ -172,6 +174,8 @@ def main() -> None:
     parser.add_argument("what", choices=["rules", "designs"])
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--learn", type=int, help="so many of the runs to learn from; all by default")
+    parser.add_argument("--check", type=int, help="so many of the validation runs choose the epoch; all by default")
     parser.add_argument("--prefixes", type=Path, help="what the frozen model read, kept here and reused")
     parser.add_argument("--state", type=Path, help="go on from here after an interruption")
     parser.add_argument("--margin", type=float, default=1.0)

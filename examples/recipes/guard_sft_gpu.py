@@ -17,7 +17,8 @@ from pathlib import Path
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from gelert.core.taxonomy import builtin
 from gelert.evals.benches import Labelled, load_labelled

@@ -56,7 +56,7 @@ class Recipe:
     trunk: int = 20
     """Blocks without adapters, from the bottom."""
     rank: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     epochs: int = 4
     examples_per_step: int = 8
     rationale: bool = False
