@@ -149,6 +149,13 @@ def test_a_changed_adapter_and_another_model_are_found(tmp_path: Path, folder: P
         AdapterGuard.load(tmp_path / "b")
 
 
+def test_views_that_leave_no_room_for_an_answer_are_refused(tmp_path: Path, folder: Path) -> None:
+    path = saved(tmp_path, folder) / CARD_FILE
+    path.write_text(path.read_text().replace("max_tokens = 600", "max_tokens = 2000"))
+    with pytest.raises(CardError, match="2048 tokens of context"):
+        AdapterGuard.load(tmp_path)
+
+
 def test_an_adapter_that_acts_from_the_question_on_is_not_run_on_all_tokens(tmp_path: Path, folder: Path) -> None:
     path = saved(tmp_path, folder) / CARD_FILE
     path.write_text(path.read_text().replace('acts = "answer"', 'acts = "all"'))

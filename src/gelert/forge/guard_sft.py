@@ -6,7 +6,7 @@ while they are not certain. A margin between the verdicts of twins can be added.
 
 The adapters act on the question and the answer, not on the prompt (``gelert.lm.prefix``): a step then runs some dozens
 of tokens a run through the blocks above the trunk, and the prompt's keys and values are read once, before training.
-``benchmarks/guard_sft.py --designs`` measures this choice against adapters on all tokens.
+``benchmarks/guard_sft.py designs`` measures this choice against adapters on all tokens.
 """
 
 import os

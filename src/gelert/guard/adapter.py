@@ -5,6 +5,7 @@ that is judged unsafe is diagnosed: on each axis the leaf whose name is likelies
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,10 @@ from gelert.guard.views import View, views
 
 if TYPE_CHECKING:
     from gelert.backends.local_adapter import AskedText
+
+
+ANSWER_TOKENS = 256
+"""Room that is left for the question and the diagnosis."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,9 @@ class AdapterGuard:
                 f"expected model weights {card.model.fingerprint} for guard {card.name!r}, got {local.fingerprint};"
                 f" run: gelert model pull {card.model.name}"
             )
+        needed = card.adapter.max_tokens + ANSWER_TOKENS + card.adapter.rationale_tokens
+        if needed > local.model.context:
+            raise CardError(f"expected views that leave room in {local.model.context} tokens of context, got {needed}")
         place = folder if folder.is_dir() else folder.parent
         question = Wording.of(local.encode).question
         return cls(card, AdaptedModel.load(local, place, question, card.adapter.acts))
@@ -73,10 +81,7 @@ class AdapterGuard:
         if not any(step.role is Role.AGENT for step in trajectory.steps):
             return Unreadable(f"expected at least one step of the agent, got none in {len(trajectory.steps)} steps")
         shown, text = views(self.model.local, trajectory, self.card.adapter.max_tokens), self.model.text()
-        margins: list[float] = []
-        for view in shown.views:
-            text.read(view.ids)
-            margins.append(self._margin(text))
+        margins = self._margins(text, shown.views)
         if not all(map(math.isfinite, margins)):
             return Unreadable("expected a finite margin, got one that is not; are the weights damaged?")
         scores = self.card.scores
@@ -93,12 +98,15 @@ class AdapterGuard:
 
     def margin(self, trajectory: Trajectory) -> float:
         """The log-odds of unsafe in the worst view, before calibration."""
-        text = self.model.text()
+        shown = views(self.model.local, trajectory, self.card.adapter.max_tokens)
+        return max(self._margins(self.model.text(), shown.views))
+
+    def _margins(self, text: "AskedText", shown: Sequence[View]) -> list[float]:
         found: list[float] = []
-        for view in views(self.model.local, trajectory, self.card.adapter.max_tokens).views:
+        for view in shown:
             text.read(view.ids)
             found.append(self._margin(text))
-        return max(found)
+        return found
 
     def _margin(self, text: "AskedText") -> float:
         safe, unsafe = text.log_probs(self.wording.question, [[label] for label in self.wording.labels])
