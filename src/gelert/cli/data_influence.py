@@ -3,14 +3,14 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from gelert.cli.progress import watched
 from gelert.core import records
 from gelert.core.errors import InputError
 from gelert.core.trajectory import Origin
@@ -188,7 +188,7 @@ def _read(pool: Sequence[Path], targets: Sequence[Path], source: _Source) -> _Re
         print(f"left out  {len(offered) - len(candidates)} runs of the pool that are targets too", file=sys.stderr)
     runs, aims = [*candidates, *wanted], range(len(candidates), len(candidates) + len(wanted))
     model = source.model or DEFAULT.model
-    with _watched("reading runs", len(runs)) as told:
+    with watched("reading runs", len(runs)) as told:
         read = pool_reader(Design.of(model, DEFAULT.recipe.ridge), source.features).pool(runs, told)
     if source.gradients == "adapter":
         assert source.features is not None
@@ -203,21 +203,9 @@ def _of_adapter(
     from gelert.forge.make_guard import DEFAULT, QUESTION
 
     reader = AdapterReader.load(model, AdapterDesign(QUESTION, plan=DEFAULT.plan), features / "gradients")
-    with _watched("differentiating windows", len(pool.owner)) as told:
+    with watched("differentiating windows", len(pool.owner)) as told:
         rows = reader.gradients(runs, told)
     return adapter_problem(rows, reader.parameters, pool, runs, aims, damping=ridge)
-
-
-@contextmanager
-def _watched(what: str, total: int) -> Generator[Callable[[int], None]]:
-    """A progress bar where somebody looks, as a function of how many are done."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        row = bar.add_task(what, total=total)
-        yield lambda done: bar.update(row, completed=done)
 
 
 def _labelled(paths: Sequence[Path]) -> "Sequence[Labelled]":

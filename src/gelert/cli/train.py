@@ -2,14 +2,13 @@
 
 import json
 import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
+from gelert.cli.progress import watched
 from gelert.cli.train_rl import rl_guard
 from gelert.cli.train_sft import sft_guard
 from gelert.core.errors import InputError
@@ -102,7 +101,7 @@ def guard(
         chosen = GuardRecipe.of(told, Path(), "the flags")
     gathered = _gathered(chosen, features)
     reader = pool_reader(chosen.fit.design(), features)
-    with _watched("reading runs", len(gathered.examples)) as done:
+    with watched("reading runs", len(gathered.examples)) as done:
         pool = reader.pool(gathered.examples, done)
     measure = chosen.validation.on or validate_only
     assembly = Assembly(chosen, gathered, pool)
@@ -133,7 +132,7 @@ def _gathered(recipe: GuardRecipe, features: Path | None) -> Gathered:
     """The runs of a recipe, synthesised where they are not there yet."""
     folder = worlds_folder(recipe, features) if recipe.worlds else None
     if recipe.worlds and folder:
-        with _watched("making runs", recipe.worlds.runs) as done:
+        with watched("making runs", recipe.worlds.runs) as done:
             for made in synthesise(recipe, folder):
                 done(made)
     gathered = gather(recipe, folder)
@@ -142,15 +141,3 @@ def _gathered(recipe: GuardRecipe, features: Path | None) -> Gathered:
     if gathered.dropped:
         print(f"left out  {gathered.dropped} runs that {recipe.data.choices} does not keep", file=sys.stderr)
     return gathered
-
-
-@contextmanager
-def _watched(what: str, total: int) -> Generator[Callable[[int], None]]:
-    """A progress bar where somebody looks, as a function of how many are done."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
