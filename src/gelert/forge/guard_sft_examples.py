@@ -79,10 +79,10 @@ def lessons(
             harmed = known.get(_place(run), _Known()).harmed
             if run.unsafe and harmed is not None:
                 at = next((at for at, view in enumerate(shown) if view.shows(harmed)), len(shown) - 1)
-                place = at / len(shown)
+                place = (at + 0.5) / len(shown)
             elif place is None:
                 place = stream(seed, "view", run.source, run.key).random() if known else 1.0
-            at = min(int(place * len(shown)), len(shown) - 1)
+            at = min(int(place * len(shown)), len(shown) - 1)  # the middle of a view's share falls into it
             found.append(Lesson(run, _reply(model, run, shown[at].ids, name, rationale=rationale)))
     return found[: len(found) // TOGETHER * TOGETHER]
 
