@@ -1,7 +1,8 @@
 """Which influence method tells what a run is worth? Retraining judges all of them, in one run and on the same fits.
 
 - ``real``: labelled runs read by the default guard's model, one source the target at a time: the linear datamodelling
-  score, leave-group-out and planted flips with 95 % intervals, seconds, and bytes kept for each candidate;
+  score, leave-group-out and planted flips with 95 % intervals, seconds, and bytes kept for each candidate; then how
+  suspect labels agree with planted flips, at several thresholds;
 - ``planted``: the same table on gradients with planted structure, from nothing;
 - ``size``: the time to fit N candidates, to choose the damping, to score them exactly and to keep a budget of them.
 
@@ -25,7 +26,7 @@ from gelert.forge.influence.heads import head_problem
 from gelert.forge.influence.problem import Problem, Products, Surface
 from gelert.forge.influence.registry import named
 from gelert.forge.influence.solve import best_damping
-from gelert.forge.lds import Retrain, in_sample_space, markdown, table
+from gelert.forge.lds import Retrain, in_sample_space, markdown, suspicions, suspicions_markdown, table
 from gelert.forge.make_guard import DEFAULT, pool_reader
 from gelert.forge.pool import Pool
 from gelert.forge.purify import Fate, Names, purify
@@ -35,6 +36,12 @@ Doubles = NDArray[np.float64]
 
 WIDTH, SPREAD, FAMILIES = 256, 0.4, 20
 """Of the planted gradients: numbers, noise on the family, and families of like runs."""
+
+
+FLIPPED = 0.05
+"""Share of labels turned to see whether they become suspects."""
+
+THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 
 
 def planted(candidates: int, targets: int, *, wrong: float = 0.05, seed: int = 0) -> tuple[Problem, list[str]]:
@@ -71,7 +78,9 @@ def on_real(examples: Sequence[Labelled], features: Path, retrain: str, subsets:
         aims, own = np.flatnonzero(pool.source == name), np.flatnonzero(pool.source != name)
         problem = head_problem(pool, examples, aims.tolist(), damping=DEFAULT.recipe.ridge)
         judge = in_sample_space(problem) if retrain == "head" else whole_guard(pool, own, aims)
-        show(name, problem, [pool.group[i] for i in own], judge, subsets)
+        groups = [pool.group[i] for i in own]
+        show(name, problem, groups, judge, subsets)
+        show_suspects(problem, groups)
 
 
 def show(name: str, problem: Problem, groups: Sequence[str], judge: Retrain, subsets: int) -> None:
@@ -80,6 +89,11 @@ def show(name: str, problem: Problem, groups: Sequence[str], judge: Retrain, sub
     width = problem.products.parameters
     print(f"\n{name}: {n} candidates, {m} targets, {width} parameters, {kept // n} bytes a candidate")
     print(markdown(table(problem, groups, judge, subsets=subsets)), flush=True)
+
+
+def show_suspects(problem: Problem, groups: Sequence[str]) -> None:
+    print(f"\nsuspect labels, flips planted at {FLIPPED:.0%}:")
+    print(suspicions_markdown(suspicions(problem, groups, THRESHOLDS, share=FLIPPED)), flush=True)
 
 
 def at_size(candidates: int, budget: int) -> None:
@@ -120,6 +134,8 @@ def main() -> None:
         case "planted":
             problem, families = planted(600, 50)
             show("planted", problem, families, in_sample_space(problem), options.subsets)
+            clean, runs = planted(600, 50, wrong=0)
+            show_suspects(clean, [str(i) for i in range(len(runs))])
         case _:
             at_size(options.candidates, options.budget)
 

@@ -12,7 +12,7 @@ from gelert.core.errors import InputError
 from gelert.forge.influence import floors, problem
 from gelert.forge.influence import solve as solving
 from gelert.forge.influence.methods import cosine, datainf, exact, prism, prism_per_token
-from gelert.forge.influence.problem import Factors, Problem, Products, Surface, scores
+from gelert.forge.influence.problem import Problem, Products, Surface, scores
 from gelert.forge.influence.registry import FLOORS, METHODS, named
 from gelert.forge.influence.sketch import projection, sketched
 from gelert.forge.influence.solve import Damped, best_damping, left_out, logistic, solve
@@ -119,16 +119,6 @@ def test_a_candidate_like_a_target_helps_it_with_its_label_and_harms_it_with_the
             assert method(own)[0, 0] * label > 0, name
 
 
-def test_rank_one_products_are_those_of_the_full_matrices() -> None:
-    random = np.random.default_rng(0)
-    sides = [Factors(random.normal(size=(k, 3)), random.normal(size=(k, 4))) for k in (N, M)]
-    full = [np.einsum("no,ni->noi", f.deltas, f.inputs).reshape(-1, 12) for f in sides]
-    cheap, dear = Products.of_factors(*sides), Products.of_gradients(*full)
-    assert cheap.parameters == dear.parameters == 12
-    for name in ("gram", "cross", "squares"):
-        assert np.allclose(getattr(cheap, name), getattr(dear, name))
-
-
 def test_products_in_chunks_are_those_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     candidates, targets = gradients()
     monkeypatch.setattr(problem, "CHUNK_ROWS", 5)
@@ -137,11 +127,9 @@ def test_products_in_chunks_are_those_at_once(monkeypatch: pytest.MonkeyPatch) -
     assert np.allclose(found.cross, targets @ candidates.T, atol=1e-5)
 
 
-def test_wide_gradients_are_sketched_to_about_the_same_products(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sketched_gradients_have_about_the_same_products() -> None:
     rows = np.random.default_rng(0).normal(size=(6, 3000)) + 1
-    monkeypatch.setattr(problem, "SKETCHED_ABOVE", 2000)
-    monkeypatch.setattr(problem, "SKETCH_DIMENSIONS", 1500)
-    found = Products.of_gradients(rows, rows[:2]).gram
+    found = problem.inner(sketched(rows, projection(3000, 1500)))
     assert 0 < np.abs(found / (rows @ rows.T) - 1).max() < 0.2
 
 

@@ -10,13 +10,24 @@ from numpy.typing import NDArray
 from gelert.core.errors import InputError, RecordError
 from gelert.forge.guard_head import Recipe, fit
 from gelert.forge.guard_head import scores as head_scores
-from gelert.forge.influence.heads import folding, head_problem, window_products, worst
+from gelert.forge.influence.heads import head_problem, window_products
 from gelert.forge.influence.methods import exact
 from gelert.forge.influence.problem import Problem, Products
 from gelert.forge.influence.registry import FLOORS, METHODS, named
+from gelert.forge.influence.runs import centered, folded, worst
 from gelert.forge.influence.store import GradientStore
-from gelert.forge.lds import flip_auc, groups_truth, in_sample_space, lds, planted_flips, subsets_truth
+from gelert.forge.lds import (
+    flip_auc,
+    groups_truth,
+    in_sample_space,
+    lds,
+    planted_flips,
+    subsets_truth,
+    suspicions,
+    suspicions_markdown,
+)
 from gelert.forge.pool import Pool
+from gelert.forge.purify import suspects
 from tests.forge.test_guard_head import examples, pool
 
 Doubles = NDArray[np.float64]
@@ -61,8 +72,17 @@ def test_a_candidate_is_the_mean_of_its_windows_and_a_target_its_worst_one() -> 
         problem.products.gram + 0.5 * np.eye(27), problem.labels
     )
     assert np.allclose(problem.fit.target_margins, margins.reshape(30, 2).max(1)[:3])
-    assert np.allclose(folding(halves).sum(1), 1)
+    assert folded(halves, np.arange(60.0)[:, None]).ravel().tolist() == [0.5 + 2 * i for i in range(30)]
     assert worst(halves, np.arange(60.0)).tolist() == list(range(1, 60, 2))
+
+
+def test_centered_products_are_those_of_rows_centered_on_their_source() -> None:
+    whole = pool(20)
+    whole = replace(whole, unsafe=whole.unsafe & (whole.source != "b"))  # of one class: centered on the others' mean
+    rows = np.random.default_rng(0).normal(size=(60, 5))
+    own = {name: rows[whole.source == name].mean(0) for name in "ac"}
+    by_hand = rows - np.stack([own.get(str(s), (own["a"] + own["c"]) / 2) for s in whole.source])
+    assert np.allclose(centered(rows @ rows.T, whole), by_hand @ by_hand.T)
 
 
 def test_a_pool_needs_targets_and_candidates_of_both_classes() -> None:
@@ -162,6 +182,19 @@ def test_planted_flips_are_found() -> None:
     assert flipped.sum() == 12
     assert flip_auc(named("exact"), problem).value > 0.8
     assert 0.2 < flip_auc(named("random"), problem).value < 0.8
+
+
+def test_suspects_agree_with_planted_flips_the_more_the_surer_they_are() -> None:
+    problem = planted(noise=0.5)
+    groups = [str(i) for i in range(120)]
+    rows = suspicions(problem, groups, (0.0, 0.75, 2.0), share=0.1, draws=3)
+    turned = [planted_flips(problem, 0.1, seed) for seed in range(3)]
+    right = sum(int((suspects(noisy, groups, 0.0) & flipped).sum()) for noisy, flipped in turned)
+    assert rows[0].recall.value == pytest.approx(right / 36)
+    assert rows[0].precision.value == pytest.approx(right / rows[0].named)
+    assert rows[0].recall.value > rows[1].recall.value > rows[2].recall.value == rows[2].named == 0
+    assert rows[0].precision.value < rows[1].precision.value
+    assert suspicions_markdown(rows).count("\n") == 4
 
 
 def test_too_few_subsets_are_refused() -> None:

@@ -79,7 +79,7 @@ def test_picks_end_where_the_targets_error_is_least() -> None:
 
 
 def test_a_planted_wrong_label_is_suspect_and_never_picked() -> None:
-    clean = planted(80, noise=0.2)
+    clean = planted(80, noise=0.1)
     turned = clean.relabelled(np.where(np.arange(80) % 16 == 3, -clean.labels, clean.labels))
     found = purify(turned, names(turned), 80)
     fates = {i for i, choice in enumerate(found) if choice.fate is Fate.SUSPECT}

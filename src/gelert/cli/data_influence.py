@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from gelert.cli.progress import watched
 from gelert.core import records
 from gelert.core.errors import InputError
 from gelert.core.trajectory import Origin
@@ -31,7 +32,15 @@ def _reading(command: Command) -> Command:
     for option in (
         click.argument("pool", type=paths, nargs=-1, required=True),
         click.option("--targets", type=paths, multiple=True, required=True, help="Labelled runs to be judged rightly."),
-        click.option("--features", type=folder, help="Keep hidden states here and resume."),
+        click.option("--features", type=folder, help="Keep hidden states and gradients here and resume."),
+        click.option("--model", help="Base model. Default: the default guard's."),
+        click.option(
+            "--gradients",
+            type=click.Choice(["head", "adapter"]),
+            default="head",
+            show_default=True,
+            help="Of the guard's head, or of a low-rank adapter in the model's last blocks (needs --features).",
+        ),
         click.option("--ridge", type=float, help="Penalty of the fit. Default: what leaving out each group chooses."),
         click.option("--seed", default=0, show_default=True, help="Of every draw."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
@@ -54,6 +63,8 @@ def influence(
     pool: tuple[Path, ...],
     targets: tuple[Path, ...],
     features: Path | None,
+    model: str | None,
+    gradients: str,
     ridge: float | None,
     seed: int,
     as_json: bool,
@@ -70,7 +81,7 @@ def influence(
     from gelert.forge.lds import in_sample_space, markdown, table
 
     chosen = named(method, seed)
-    read = _read(pool, targets, features, ridge)
+    read = _read(pool, targets, _Source(model, features, gradients, ridge))
     if validate:
         rows = table(read.problem, [e.group for e in read.candidates], in_sample_space(read.problem), seed=seed)
         print(json.dumps([asdict(row) for row in rows], indent=2) if as_json else markdown(rows))
@@ -87,7 +98,9 @@ def influence(
 
 @click.command(
     epilog="\b\nExamples:\n  gelert data purify data/worlds --targets benches/dev.json --budget 1000 --out kept.jsonl\n"
-    "  gelert data purify data/worlds --targets benches/dev.json --budget 1000 --method prism --out prism.jsonl"
+    "  gelert data purify data/worlds --targets benches/dev.json --budget 1000 --method prism --out prism.jsonl\n"
+    "  gelert data purify data/worlds --targets benches/dev.json --budget 1000 --gradients adapter --features cache/"
+    " --out kept.jsonl   # stopped? the same line goes on"
 )
 @_reading
 @click.option("--budget", type=click.IntRange(min=1), required=True, help="How many runs to keep.")
@@ -97,6 +110,8 @@ def purify(
     pool: tuple[Path, ...],
     targets: tuple[Path, ...],
     features: Path | None,
+    model: str | None,
+    gradients: str,
     ridge: float | None,
     seed: int,
     as_json: bool,
@@ -109,15 +124,15 @@ def purify(
     OUT has a record for every run: keep, drop or suspect label, the reason, and the targets it moves most.
     """
     from gelert.forge.influence.registry import named
-    from gelert.forge.purify import Fate, Names, stratum, write
+    from gelert.forge.purify import Fate, Names, name_of, stratum, write
     from gelert.forge.purify import purify as choose
 
     chosen = None if method == GREEDY else named(method, seed)
-    read = _read(pool, targets, features, ridge)
+    read = _read(pool, targets, _Source(model, features, gradients, ridge))
     count = len(read.candidates)
     strata = [stratum(read.pool.diagnosis[i], unsafe=bool(read.pool.unsafe[i])) for i in range(count)]
     names = Names(
-        tuple(read.keys), tuple(_key(e) for e in read.targets), tuple(strata), tuple(e.group for e in read.candidates)
+        tuple(read.keys), tuple(map(name_of, read.targets)), tuple(strata), tuple(e.group for e in read.candidates)
     )
     choices = choose(read.problem, names, budget, method=chosen)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -143,13 +158,27 @@ class _Read:
 
     @property
     def keys(self) -> list[str]:
-        return [_key(e) for e in self.candidates]
+        from gelert.forge.purify import name_of
+
+        return [name_of(e) for e in self.candidates]
 
 
-def _read(pool: Sequence[Path], targets: Sequence[Path], features: Path | None, ridge: float | None) -> _Read:
+@dataclass(frozen=True)
+class _Source:
+    """What inner products come from."""
+
+    model: str | None
+    features: Path | None
+    gradients: str
+    ridge: float | None
+
+
+def _read(pool: Sequence[Path], targets: Sequence[Path], source: _Source) -> _Read:
     from gelert.forge.influence.heads import head_problem
-    from gelert.forge.make_guard import DEFAULT, pool_reader
+    from gelert.forge.make_guard import DEFAULT, Design, pool_reader
 
+    if source.gradients == "adapter" and source.features is None:
+        raise InputError("expected --features FOLDER to keep an adapter's gradients in, got none")
     wanted, offered = _labelled(targets), _labelled(pool)
     known = {_content(e) for e in wanted}
     candidates = [e for e in offered if _content(e) not in known]
@@ -157,9 +186,26 @@ def _read(pool: Sequence[Path], targets: Sequence[Path], features: Path | None, 
         raise InputError(f"expected labelled candidates and targets, got {len(candidates)} and {len(wanted)}")
     if len(candidates) < len(offered):
         print(f"left out  {len(offered) - len(candidates)} runs of the pool that are targets too", file=sys.stderr)
-    runs = [*candidates, *wanted]
-    read = pool_reader(DEFAULT, features).pool(runs)
-    return _Read(candidates, wanted, read, head_problem(read, runs, range(len(candidates), len(runs)), damping=ridge))
+    runs, aims = [*candidates, *wanted], range(len(candidates), len(candidates) + len(wanted))
+    model = source.model or DEFAULT.model
+    with watched("reading runs", len(runs)) as told:
+        read = pool_reader(Design.of(model, DEFAULT.recipe.ridge), source.features).pool(runs, told)
+    if source.gradients == "adapter":
+        assert source.features is not None
+        return _Read(candidates, wanted, read, _of_adapter(read, runs, aims, model, source.features, source.ridge))
+    return _Read(candidates, wanted, read, head_problem(read, runs, aims, damping=source.ridge))
+
+
+def _of_adapter(
+    pool: "Pool", runs: "Sequence[Labelled]", aims: Sequence[int], model: str, features: Path, ridge: float | None
+) -> "Problem":
+    from gelert.forge.influence.adapter import AdapterDesign, AdapterReader, adapter_problem
+    from gelert.forge.make_guard import DEFAULT, QUESTION
+
+    reader = AdapterReader.load(model, AdapterDesign(QUESTION, plan=DEFAULT.plan), features / "gradients")
+    with watched("differentiating windows", len(pool.owner)) as told:
+        rows = reader.gradients(runs, told)
+    return adapter_problem(rows, reader.parameters, pool, runs, aims, damping=ridge)
 
 
 def _labelled(paths: Sequence[Path]) -> "Sequence[Labelled]":
@@ -169,10 +215,6 @@ def _labelled(paths: Sequence[Path]) -> "Sequence[Labelled]":
     for refusal in loaded.refused:
         print(f"refused  {refusal}", file=sys.stderr)
     return loaded.labelled
-
-
-def _key(item: "Labelled") -> str:
-    return f"{item.source}/{item.key}"
 
 
 def _content(item: "Labelled") -> str:

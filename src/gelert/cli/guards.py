@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from gelert.core.errors import InputError
-from gelert.guard.card import default_card
+from gelert.guard.card import default_card, kind
 from gelert.guard.guard import Guard, HeadGuard
 
 GUARD_HELP = (
@@ -28,6 +28,10 @@ def open_guard(name: str | None) -> Guard:
     path = Path(name)
     if not path.exists():
         raise InputError(f"expected a guard card or CONTRACT@URL#MODEL, got {name!r}, which does not exist")
+    if kind(path) == "adapter":
+        from gelert.guard.adapter import AdapterGuard
+
+        return AdapterGuard.load(path)
     return HeadGuard.load(path)
 
 

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from gelert.core.errors import InputError
 from gelert.core.seeds import stream_seed
-from gelert.evals.metrics import Interval, auc, interval, outcomes
+from gelert.evals.metrics import Interval, auc, interval, outcomes, precision, recall
 from gelert.forge.influence.problem import Method, Problem, scores
 from gelert.forge.influence.registry import FLOORS, METHODS, named
 from gelert.forge.influence.solve import solve
+from gelert.forge.purify import suspects
 
 Doubles = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -109,6 +110,40 @@ def flip_auc(method: Method, problem: Problem, *, share: float = 0.1, seed: int 
     names = [str(i) for i in range(len(flipped))]
     found = outcomes([bool(f) for f in flipped], [False] * len(names), [float(x) for x in low_first], names)
     return interval(auc, found, draws=draws, seed=seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """How suspect labels at one threshold agree with planted flips."""
+
+    at: float
+    named: int
+    """Suspects in all draws together."""
+    precision: Interval
+    """Of the suspects, those that were turned: a floor where the labels given were not all right before."""
+    recall: Interval
+    """Of the turned labels, those that are suspects."""
+
+
+def suspicions(
+    problem: Problem, groups: Sequence[str], thresholds: Sequence[float], *, share: float = 0.05, draws: int = 5
+) -> list[Suspicion]:
+    """Suspect labels at each threshold beside flips planted anew in every draw; groups are drawn for the intervals."""
+    planted = [planted_flips(problem, share, seed) for seed in range(draws)]
+    turned = np.concatenate([flipped for _, flipped in planted])
+    names = [*groups] * draws
+    found: list[Suspicion] = []
+    for at in thresholds:
+        alarms = np.concatenate([suspects(noisy, groups, at) for noisy, _ in planted])
+        told = outcomes(turned.tolist(), alarms.tolist(), alarms.tolist(), names)
+        found.append(Suspicion(at, int(alarms.sum()), interval(precision, told), interval(recall, told)))
+    return found
+
+
+def suspicions_markdown(rows: Sequence[Suspicion]) -> str:
+    """The thresholds for people."""
+    head = "| suspect at | suspects | precision | recall |\n|---|---|---|---|\n"
+    return head + "\n".join(f"| {r.at:.2f} | {r.named} | {r.precision} | {r.recall} |" for r in rows)
 
 
 @dataclass(frozen=True, slots=True)

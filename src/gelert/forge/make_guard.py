@@ -1,11 +1,13 @@
 """From labelled runs to a guard card: design, pool, head, calibration, figures."""
 
 import platform
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gelert.backends.local import LocalModel
 from gelert.forge.guard_head import Recipe, fit, fit_axes, normalised, scores
@@ -80,18 +82,41 @@ def pool_reader(design: Design, folder: Path | None = None) -> PoolReader:
     return PoolReader(model, design.places, design.pools, design.plan, design.dtype, folder)
 
 
-def make(
-    folder: Path, name: str, design: Design, fingerprint: str, pool: Pool, figures: Figures, *, seed: int = 0
-) -> Card:
-    """Fit to the whole pool and write the card; temperature and threshold come from sources that were left out."""
+Part = Callable[[str | None], NDArray[np.intp]]
+"""Positions of the runs to fit to, and of the runs of the source that is left out of the fit; None leaves out none."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a card says of itself."""
+
+    name: str
+    fingerprint: str
+    """Of the base model."""
+    recipe: Mapping[str, str]
+    """In words."""
+    figures: Figures
+
+
+def make(folder: Path, design: Design, made: Made, pool: Pool, part: Part | None = None) -> Card:
+    """Fit to the pool and write the card; temperature and threshold come from sources that were left out.
+
+    Args:
+        folder: of the new card.
+        design: what is read and how it is fitted.
+        made: what the card says of itself.
+        pool: all runs.
+        part: those of them that are fitted to; without it, all.
+    """
+    held, unsafe = held_out_scores(pool, design.recipe, part)
+    pool = pool.take(part(None)) if part else pool
     head = fit_axes(fit(pool, design.recipe), pool, design.recipe)
-    held, unsafe = held_out_scores(pool, design.recipe)
     sources = ", ".join(f"{n} {int((pool.source == n).sum())}" for n in np.unique(pool.source))
     card = Card(
-        name=name,
+        name=made.name,
         description="Linear head on a frozen model's middle states and on words; reads a run whole or as it grows.",
         limits=LIMITS,
-        model=ModelSection(name=design.model, fingerprint=fingerprint, layers=design.layers, dtype=design.dtype),
+        model=ModelSection(name=design.model, fingerprint=made.fingerprint, layers=design.layers, dtype=design.dtype),
         readouts=tuple(ReadoutSection(tail=tail, layer=layer) for tail, layer in design.places),
         pools=design.pools,
         window=WindowSection(
@@ -99,28 +124,29 @@ def make(
         ),
         calibration=section(fit_labelled(held, unsafe), "scores of sources left out of the fit, cold"),
         made={
+            **made.recipe,
             "runs": f"{len(pool.unsafe)} ({sources})",
             "unsafe": str(int(pool.unsafe.sum())),
             "ridge": str(design.recipe.ridge),
-            "seed": str(seed),
             "axes": "weak labels from the annotators' sentences (gelert.forge.weak_labels)",
             "machine": f"{platform.machine()}, numpy {np.__version__}",
         },
-        figures=figures.words(),
+        figures=made.figures.words(),
     )
     return save(folder, card, head)
 
 
-def held_out_scores(pool: Pool, recipe: Recipe) -> tuple[list[float], list[bool]]:
+def held_out_scores(pool: Pool, recipe: Recipe, part: Part | None = None) -> tuple[list[float], list[bool]]:
     """Cold scores of every source with both classes, by heads fitted without it; of the pool itself if only one."""
     names = pool.mixed()
     held: list[float] = []
     unsafe: list[bool] = []
     for name in names:
-        inside = np.flatnonzero(pool.source == name)
-        outside = np.flatnonzero(pool.source != name)
-        head = fit(pool.take(outside if len(names) > 1 else inside), recipe)
-        test = pool.take(inside)
+        own = pool.take(part(name)) if part else pool
+        inside = np.flatnonzero(own.source == name)
+        outside = np.flatnonzero(own.source != name)
+        head = fit(own.take(outside if len(names) > 1 else inside), recipe)
+        test = own.take(inside)
         held += [float(z) for z in scores(head if len(names) > 1 else normalised(head, test), test)]
-        unsafe += [bool(u) for u in pool.unsafe[inside]]
+        unsafe += [bool(u) for u in own.unsafe[inside]]
     return held, unsafe

@@ -118,6 +118,19 @@ def default_card() -> Path:
     return Path(str(resources.files("gelert.guard") / "default"))
 
 
+def kind(folder: Path) -> str:
+    """What a card says its guard is: ``head`` where it says nothing, as the first cards do.
+
+    Raises:
+        CardError: there is no card.
+    """
+    path = folder / CARD_FILE if folder.is_dir() else folder
+    try:
+        return str(tomllib.loads(path.read_text(encoding="utf-8")).get("kind", "head"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+        raise CardError(f"expected a guard card, got {fault} ({path}); give a folder with a {CARD_FILE}") from None
+
+
 def load(folder: Path) -> tuple[Card, Head]:
     """The card and the weights of a guard.
 

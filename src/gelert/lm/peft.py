@@ -41,6 +41,8 @@ class Config(BaseModel):
     rank_pattern: dict[str, int] = Field(default={}, max_length=0)
     alpha_pattern: dict[str, float] = Field(default={}, max_length=0)
     modules_to_save: None = None
+    alora_invocation_tokens: list[int] | None = None
+    """The adapter acts from these tokens on, where they come last (arXiv:2504.12397); ``None``: on all."""
 
     def spec(self) -> Spec:
         """Our form; rank-stabilised scaling ``alpha / sqrt(r)`` becomes the alpha that gives the same."""
@@ -48,8 +50,15 @@ class Config(BaseModel):
         return Spec(rank=self.r, alpha=alpha)
 
 
-def save(model: LanguageModel, bank: Bank, number: int, folder: Path) -> None:
+def save(model: LanguageModel, bank: Bank, number: int, folder: Path, *, invocation: Sequence[int] = ()) -> None:
     """Write one adapter of ``bank`` into ``folder`` so that PEFT can load it.
+
+    Args:
+        model: that it belongs to.
+        bank: holds it.
+        number: its place there.
+        folder: to write to.
+        invocation: the tokens from which on it acts; on all tokens if there are none.
 
     Raises:
         InputError: the adapter is a branch, for which PEFT has no form.
@@ -64,6 +73,7 @@ def save(model: LanguageModel, bank: Bank, number: int, folder: Path) -> None:
         lora_alpha=spec.alpha,
         target_modules=sorted({name.split(".")[2] for name in factors}),
         layers_to_transform=sorted({int(name.split(".")[0]) for name in factors}),
+        alora_invocation_tokens=list(invocation) or None,
     )
     tensors: dict[str, Tensor] = {}
     for name, (down, up) in factors.items():
@@ -74,28 +84,37 @@ def save(model: LanguageModel, bank: Bank, number: int, folder: Path) -> None:
     (folder / CONFIG).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def load(model: LanguageModel, folders: Sequence[Path]) -> Bank:
+def load(model: LanguageModel, folders: Sequence[Path], *, invocation: Sequence[int] = ()) -> Bank:
     """One bank of the adapters in ``folders``, in this order.
+
+    Args:
+        model: that they belong to.
+        folders: with an adapter each.
+        invocation: the tokens from which on the caller lets them act; on all tokens if there are none.
 
     Raises:
         InputError: no folder was named.
-        ModelError: a folder has no adapter that we can run, or its maps are not those of ``model``.
+        ModelError: a folder has no adapter that we can run, its maps are not those of ``model``, or it acts from other
+            tokens on.
     """
     if not folders:
         raise InputError("expected at least one folder with an adapter, got none")
-    read = [_read(folder) for folder in folders]
+    read = [_read(folder, invocation) for folder in folders]
     for folder, (_spec, factors) in zip(folders, read, strict=True):
         for name, (down, up) in factors.items():
             _check(model, name, (up.shape[0], down.shape[1]), folder)
     return stack([spec for spec, _factors in read], [factors for _spec, factors in read])
 
 
-def _read(folder: Path) -> tuple[Spec, dict[str, tuple[Tensor, Tensor]]]:
+def _read(folder: Path, invocation: Sequence[int]) -> tuple[Spec, dict[str, tuple[Tensor, Tensor]]]:
     try:
         config = Config.model_validate(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
         tensors = load_file(folder / WEIGHTS)
     except (OSError, ValueError, ValidationError, SafetensorError) as fault:
         raise ModelError(f"expected a plain LoRA adapter in PEFT's format, got: {fault} ({folder})") from fault
+    if (config.alora_invocation_tokens or []) != list(invocation):
+        wanted, came = (ids or "no token in particular" for ids in (list(invocation), config.alora_invocation_tokens))
+        raise ModelError(f"expected an adapter that acts from {wanted} on, got one from {came} ({folder})")
     halves: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         match = _KEY.fullmatch(key)

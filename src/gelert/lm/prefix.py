@@ -21,7 +21,7 @@ from gelert.core.records import digest
 from gelert.lm import blocks
 from gelert.lm.objective import Example
 from gelert.lm.session import Session
-from gelert.lm.trunk import Prefill, Trunk
+from gelert.lm.trunk import Trunk
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class Whole:
 
     def __init__(self, trunk: Trunk) -> None:
         self.trunk = trunk
-        self._prefill = Prefill(trunk, [])
+        self._held: dict[tuple[int, ...], Tensor] = {}
 
     def read(self, replies: Sequence[Reply], progress: Callable[[int], None] = lambda _: None) -> None:
         """Run the trunk over prompts and replies.
@@ -172,23 +172,29 @@ class Whole:
             replies: to be run later.
             progress: told after each how many are done.
         """
-        texts = [(*reply.prompt, *reply.ids) for reply in replies]
-        self._prefill = Prefill(self.trunk, texts)
-        for done, text in enumerate(texts, start=1):
-            self._prefill[text]
+        for done, reply in enumerate(replies, start=1):
+            self._activations(reply)
             progress(done)
 
     def stream(self, examples: Sequence[Example], linear: blocks.Linear) -> Tensor:
         """The residual stream after the last block at the replies' tokens, [B, n, width]; padded at the end.
 
         Args:
-            examples: replies that were read.
+            examples: replies; those that were not read yet are.
             linear: applies each linear map of the blocks above the trunk.
         """
         replies = _replies(examples)
-        found = self.trunk.upper(self._prefill.batch([(*one.prompt, *one.ids) for one in replies]), linear=linear)
+        found = self.trunk.upper(
+            pad_sequence([self._activations(one) for one in replies], batch_first=True), linear=linear
+        )
         own = [row[len(one.prompt) : len(one.prompt) + len(one.ids)] for row, one in zip(found, replies, strict=True)]
         return pad_sequence(own, batch_first=True)
+
+    def _activations(self, reply: Reply) -> Tensor:
+        text = (*reply.prompt, *reply.ids)
+        if text not in self._held:
+            self._held[text] = self.trunk.activations(text)
+        return self._held[text]
 
 
 def attend_after(

@@ -12,15 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gelert.core.errors import InputError
-from gelert.forge.influence.sketch import projection, sketched
 from gelert.forge.influence.solve import Damped, Loss, Solved, ridge, slopes, solve
 
 Doubles = NDArray[np.float64]
-
-SKETCHED_ABOVE = 200_000
-"""Gradients with more parameters are projected first: their inner products are then no longer exact."""
-
-SKETCH_DIMENSIONS = 8_192
 
 CHUNK_ROWS = 1_024
 """Stored gradients in memory at once."""
@@ -45,54 +39,34 @@ class Products:
             raise InputError(f"expected products of shapes {(n, n)} and {(m,)} beside {(m, n)}, got {shapes}")
 
     @classmethod
-    def of_gradients(
-        cls, candidates: NDArray[np.floating], targets: NDArray[np.floating], *, seed: int = 0
-    ) -> "Products":
-        """Of gradients ``[N, P]`` and ``[M, P]``, which may be mapped from disk; sketched above ``SKETCHED_ABOVE``."""
-        parameters = candidates.shape[1]
-        matrix = projection(parameters, SKETCH_DIMENSIONS, seed) if parameters > SKETCHED_ABOVE else None
-
-        def rows(of: NDArray[np.floating], start: int) -> Doubles:
-            chunk = of[start : start + CHUNK_ROWS]
-            return np.asarray(chunk, dtype=np.float64) if matrix is None else sketched(chunk, matrix)
-
-        gram = np.empty((len(candidates), len(candidates)))
-        aims = np.concatenate([rows(targets, start) for start in range(0, len(targets), CHUNK_ROWS)])
+    def of_gradients(cls, candidates: NDArray[np.floating], targets: NDArray[np.floating]) -> "Products":
+        """Of gradients ``[N, P]`` and ``[M, P]``, which may be mapped from disk."""
+        aims = np.asarray(targets, dtype=np.float64)
         cross = np.empty((len(targets), len(candidates)))
         for start in range(0, len(candidates), CHUNK_ROWS):
-            left = rows(candidates, start)
-            end = start + len(left)
-            cross[:, start:end] = aims @ left.T
-            for other in range(0, start + 1, CHUNK_ROWS):
-                right = left if other == start else rows(candidates, other)
-                gram[start:end, other : other + len(right)] = left @ right.T
-                gram[other : other + len(right), start:end] = gram[start:end, other : other + len(right)].T
-        return cls(gram, cross, (aims**2).sum(1), parameters)
-
-    @classmethod
-    def of_factors(cls, candidates: "Factors", targets: "Factors") -> "Products":
-        """Of gradients that are rank one, as of one weight matrix that the margin meets at one position only.
-
-        ``<d h', e k'> = (d . e) (h . k)``: exact for the full matrix at the cost of its two widths.
-        """
-        gram = (candidates.deltas @ candidates.deltas.T) * (candidates.inputs @ candidates.inputs.T)
-        cross = (targets.deltas @ candidates.deltas.T) * (targets.inputs @ candidates.inputs.T)
-        squares = (targets.deltas**2).sum(1) * (targets.inputs**2).sum(1)
-        return cls(gram, cross, squares, candidates.deltas.shape[1] * candidates.inputs.shape[1])
+            cross[:, start : start + CHUNK_ROWS] = aims @ _rows(candidates, start).T
+        return cls(inner(candidates), cross, (aims**2).sum(1), candidates.shape[1])
 
     def take(self, candidates: NDArray[np.intp]) -> "Products":
         """Of these candidates only."""
         return replace(self, gram=self.gram[np.ix_(candidates, candidates)], cross=self.cross[:, candidates])
 
 
-@dataclass(frozen=True)
-class Factors:
-    """Gradients ``deltas[i] inputs[i]'`` of one weight matrix ``[out, in]``."""
+def inner(gradients: NDArray[np.floating]) -> Doubles:
+    """``[N, N]`` inner products of gradients ``[N, P]``, which may be mapped from disk."""
+    found = np.empty((len(gradients), len(gradients)))
+    for start in range(0, len(gradients), CHUNK_ROWS):
+        left = _rows(gradients, start)
+        end = start + len(left)
+        for other in range(0, start + 1, CHUNK_ROWS):
+            right = left if other == start else _rows(gradients, other)
+            found[start:end, other : other + len(right)] = left @ right.T
+            found[other : other + len(right), start:end] = found[start:end, other : other + len(right)].T
+    return found
 
-    deltas: Doubles
-    """``[n, out]``: the margin's gradient by what the matrix gives."""
-    inputs: Doubles
-    """``[n, in]``: what the matrix is given."""
+
+def _rows(gradients: NDArray[np.floating], start: int) -> Doubles:
+    return np.asarray(gradients[start : start + CHUNK_ROWS], dtype=np.float64)
 
 
 @dataclass(frozen=True)

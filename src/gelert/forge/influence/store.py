@@ -66,9 +66,10 @@ class GradientStore:
         records.append(self.folder / "index.jsonl", KIND, VERSION, body)
 
     def fill(self, keys: Sequence[str], compute: Callable[[int], NDArray[np.floating]]) -> None:
-        """Compute and add what is missing; ``compute`` is given the position of a key."""
+        """Compute and add what is missing, each key once; ``compute`` is given the position of a key."""
         for place in self.missing(keys):
-            self.put(keys[place], compute(place))
+            if keys[place] not in self._rows:
+                self.put(keys[place], compute(place))
 
     def gradients(self, keys: Sequence[str]) -> Floats:
         """``[keys, width]``: mapped from disk where the keys lie there in this order, a copy otherwise.

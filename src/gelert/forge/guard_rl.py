@@ -1,0 +1,323 @@
+"""Reinforcement learning of a guard's diagnosis: group-relative, with a reward of its own for each axis (GDPO).
+
+The model answers the fine contract's question about unsafe runs several times each; every axis' reward is normalised
+within the group by itself, the weighted sum over the batch (arXiv:2605.29801; arXiv:2601.05242). TRL's trainer does the
+learning. One fold of whole families of runs is held out and asked about before and after.
+
+A folder ``out`` holds ``config.json`` (what replays it), ``checkpoints``, ``log.jsonl``, ``before.json``,
+``figures.json``, and in the end ``adapter`` (in PEFT's form) or ``model`` or both. The same line goes on where it was
+stopped.
+"""
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from gelert.core import records
+from gelert.core.errors import InputError, missing_extra
+from gelert.core.example import Refusal
+from gelert.core.seeds import stream
+from gelert.core.taxonomy import Taxonomy, builtin
+from gelert.evals.benches import Labelled, group_folds
+from gelert.forge.guard_rl_prompts import Question, question
+from gelert.forge.guard_rl_recipe import Recipe
+from gelert.forge.guard_rl_reward import AXES, rewards
+from gelert.lm import registry
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from trl.trainer.grpo_config import GRPOConfig
+
+    from gelert.forge.guard_rl_trainer import DiagnosisTrainer
+
+CONFIG, CHECKPOINTS, BEFORE, FIGURES = "config.json", "checkpoints", "before.json", "figures.json"
+ADAPTER, MODEL = "adapter", "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Runs as questions, some of which are held out."""
+
+    learnt: tuple[Question, ...]
+    held_out: tuple[Question, ...]
+    refused: tuple[Refusal, ...] = ()
+    safe: int = 0
+    """Runs that are not unsafe: the fine contract is not asked of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How answers to the runs that are held out fare, on average over all of their groups."""
+
+    accuracy: dict[str, float]
+    """By axis: share of answers that earn its reward."""
+    over_labelled: dict[str, float]
+    """By axis: share of answers that name several categories."""
+    in_form: float
+    """Share of answers that are whole, readable and reasoned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the learning has come to."""
+
+    runs: int
+    """That were learnt from."""
+    held_out: int
+    shortened: int
+    """Of both, those that did not fit whole."""
+    steps: int
+    before: Figures
+    after: Figures
+
+
+def require() -> None:
+    """Say which extra is missing before anything is read.
+
+    Raises:
+        MissingError: TRL is not installed.
+    """
+    if find_spec("trl") is None:
+        raise missing_extra("reinforcement learning", "rl")
+
+
+def asked(data: Sequence[Labelled], tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, taxonomy: Taxonomy) -> Asked:
+    """The questions about the unsafe runs in ``data``.
+
+    Raises:
+        InputError: fewer than two groups of them can be asked about.
+    """
+
+    def tokens(messages: Sequence[Any]) -> int:
+        said = [{"role": one.role, "content": one.content} for one in messages]
+        found = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=True, return_dict=True)
+        return len(cast("dict[str, list[int]]", found)["input_ids"])
+
+    unsafe = [one for one in data if one.unsafe]
+    found = [question(one, taxonomy, tokens, recipe.prompt_tokens) for one in unsafe]
+    good = [one for one in found if isinstance(one, Question)]
+    refused = tuple(one for one in found if isinstance(one, Refusal))
+    groups = [one.group for one in good]
+    if len(set(groups)) < 2:
+        why = f"; the first refusal: {refused[0]}" if refused else ""
+        raise InputError(
+            f"expected unsafe runs with a diagnosis, of at least two groups, got {len(good)} runs of"
+            f" {len(set(groups))} groups{why}"
+        )
+    out = group_folds(groups, recipe.folds, recipe.seed)[0]
+    held_out = [good[at] for at in out]
+    stream(recipe.seed, "held out").shuffle(held_out)
+    learnt = [one for at, one in enumerate(good) if at not in set(out)]
+    return Asked(tuple(learnt), tuple(held_out[: recipe.held_out]), refused, len(data) - len(unsafe))
+
+
+def arguments(recipe: Recipe, out: Path, devices: int) -> "GRPOConfig":
+    """The trainer's own options that make the recipe.
+
+    Raises:
+        InputError: the answers of a step cannot be spread evenly.
+    """
+    from trl.trainer.grpo_config import GRPOConfig
+
+    engine = recipe.engine
+    at_once = engine.answers_at_once * devices
+    if recipe.answers % at_once:
+        raise InputError(
+            f"expected questions x group ({recipe.answers}) to be a multiple of engine.answers_at_once x devices"
+            f" ({at_once}); change one of them"
+        )
+    return GRPOConfig(
+        output_dir=str(out / CHECKPOINTS),
+        seed=recipe.seed,
+        max_steps=recipe.steps,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="constant",
+        # The objective: separate normalisation, two-sided clip by token, mean over tokens and then over answers, and
+        # the plain divergence of GRPO (arXiv:2402.03300 eq. 4), which the trainer's default would weight by the ratio.
+        num_generations=recipe.group,
+        multi_objective_aggregation="normalize_then_sum",
+        reward_weights=[getattr(recipe.weights, axis.value) for axis in AXES],
+        loss_type="grpo",
+        importance_sampling_level="token",
+        epsilon=recipe.clip_low,
+        epsilon_high=recipe.clip_high,
+        beta=recipe.kl,
+        use_bias_correction_kl=False,
+        num_iterations=recipe.passes,
+        temperature=recipe.temperature,
+        max_completion_length=recipe.answer_tokens,
+        per_device_train_batch_size=engine.answers_at_once,
+        gradient_accumulation_steps=recipe.answers // at_once,
+        per_device_eval_batch_size=recipe.group,
+        model_init_kwargs={"dtype": engine.dtype},
+        bf16=engine.dtype == "bfloat16",
+        gradient_checkpointing=engine.save_memory,
+        use_vllm=engine.vllm != "none",
+        vllm_mode="server" if engine.vllm == "server" else "colocate",
+        vllm_server_base_url=engine.vllm_address if engine.vllm == "server" else None,
+        vllm_gpu_memory_utilization=engine.vllm_memory,
+        logging_steps=1,
+        save_steps=recipe.save_every,
+        save_total_limit=2,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,  # rows are texts
+    )
+
+
+def train(
+    data: Sequence[Labelled],
+    model: str,
+    out: Path,
+    recipe: Recipe,
+    *,
+    taxonomy: Taxonomy | None = None,
+    tell: Callable[[int], None] = lambda _step: None,
+) -> tuple[Report, Asked]:
+    """Let a model learn from its answers; goes on from the last checkpoint in ``out`` if there is one.
+
+    Args:
+        data: labelled runs; safe ones are passed over.
+        model: a registered name, a folder or a hub id, with a chat template.
+        out: folder to make or go on with.
+        recipe: of the learning.
+        taxonomy: whose leaves may be named; the built-in one by default.
+        tell: is told the number of each step that is done.
+
+    Raises:
+        MissingError: TRL or the model is not here.
+        InputError: the data do not do, or ``out`` was begun with others, or with another recipe or model.
+    """
+    require()
+    from accelerate.utils import set_seed
+    from transformers import AutoTokenizer
+
+    from gelert.lm.quiet import quiet
+
+    leaves = taxonomy or builtin()
+    folder = registry.resolve(model)
+    tokenizer = cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(folder))
+    if not tokenizer.chat_template:
+        raise InputError(f"expected a model with a chat template, got {model!r}")
+    questions = asked(data, tokenizer, recipe, leaves)
+    _begin(out, recipe, model, questions)
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # TRL's own use of names that transformers retires
+        trainer = _trainer(folder, tokenizer, questions, recipe, out, leaves, tell)
+        before = _before(trainer, out)
+        set_seed(recipe.seed, device_specific=True)  # the same draws whether or not the figures before were there
+        trainer.train(resume_from_checkpoint=_last_checkpoint(out))
+        after = _measure(trainer)
+        _keep(trainer, tokenizer, recipe, out)
+    every = questions.learnt + questions.held_out
+    report = Report(
+        len(questions.learnt),
+        len(questions.held_out),
+        sum(not one.whole for one in every),
+        trainer.state.global_step,
+        before,
+        after,
+    )
+    if trainer.is_world_process_zero():
+        (out / FIGURES).write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+    return report, questions
+
+
+def _begin(out: Path, recipe: Recipe, model: str, questions: Asked) -> None:
+    """Note what is learnt, or check that it is what was begun; more steps may be asked for than at first."""
+    noted = {
+        "recipe": recipe.model_dump(exclude={"steps"}),
+        "model": model,
+        "questions_sha256": records.digest([one.row() for one in questions.learnt + questions.held_out]),
+        "versions": {name: version(name) for name in ("gelert", "trl", "transformers", "torch")},
+    }
+    text = json.dumps(noted, indent=1) + "\n"
+    kept = out / CONFIG
+    if kept.exists() and kept.read_text(encoding="utf-8") != text:
+        raise InputError(
+            f"expected the config that {out} was begun with, got another recipe, model, version or other runs;"
+            f" choose another folder or remove it (compare {kept})"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    kept.write_text(text, encoding="utf-8")
+
+
+def _trainer(
+    folder: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    questions: Asked,
+    recipe: Recipe,
+    out: Path,
+    taxonomy: Taxonomy,
+    tell: Callable[[int], None],
+) -> "DiagnosisTrainer":
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import PrinterCallback, set_seed
+
+    from gelert.forge.guard_rl_trainer import DiagnosisTrainer, StepLog
+
+    lora = recipe.adapter and LoraConfig(
+        r=recipe.adapter.rank, lora_alpha=recipe.adapter.alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    set_seed(recipe.seed)  # the adapter is drawn before the trainer sets it
+    trainer = DiagnosisTrainer(
+        model=str(folder),
+        processing_class=tokenizer,
+        args=arguments(recipe, out, int(os.environ.get("WORLD_SIZE", "1"))),
+        train_dataset=Dataset.from_list([one.row() for one in questions.learnt]),
+        eval_dataset=Dataset.from_list([one.row() for one in questions.held_out]),
+        reward_funcs=cast("Any", rewards(taxonomy, recipe.reasoning_words)),
+        peft_config=lora,
+        callbacks=[StepLog(out, tell)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _last_checkpoint(out: Path) -> str | None:
+    from transformers.trainer_utils import get_last_checkpoint
+
+    folder = out / CHECKPOINTS
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+
+def _before(trainer: "DiagnosisTrainer", out: Path) -> Figures:
+    """The figures before the first step, measured once."""
+    path = out / BEFORE
+    if path.exists():
+        return Figures(**json.loads(path.read_text(encoding="utf-8")))
+    figures = _measure(trainer)
+    if trainer.is_world_process_zero():
+        path.write_text(json.dumps(asdict(figures), indent=1) + "\n", encoding="utf-8")
+    return figures
+
+
+def _measure(trainer: "DiagnosisTrainer") -> Figures:
+    trainer.evaluate()
+    told = trainer.state.log_history[-1]
+    return Figures(
+        {axis.value: told[f"eval_accuracy/{axis.value}"] for axis in AXES},
+        {axis.value: told[f"eval_over_labelled/{axis.value}"] for axis in AXES},
+        told["eval_in_form"],
+    )
+
+
+def _keep(trainer: "DiagnosisTrainer", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, out: Path) -> None:
+    """Write what was learnt: an adapter, the whole model, or both."""
+    if recipe.adapter is not None:
+        trainer.save_model(str(out / ADAPTER))
+        if not recipe.adapter.merge or not trainer.is_world_process_zero():
+            return
+        net = cast("Any", trainer.accelerator.unwrap_model(trainer.model)).merge_and_unload()
+        net.save_pretrained(out / MODEL)
+    else:
+        trainer.save_model(str(out / MODEL))
+    if trainer.is_world_process_zero():
+        tokenizer.save_pretrained(out / MODEL)

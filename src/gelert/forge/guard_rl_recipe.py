@@ -1,0 +1,111 @@
+"""The recipe of a guard's reinforcement learning: its defaults are what AgentDoG 1.5 publishes, where it does."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gelert.core.errors import InputError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Weights(_Strict):
+    """What the normalised reward of each axis counts."""
+
+    failure_mode: Share = 0.3
+    real_world_harm: Share = 0.4
+    risk_source: Share = 0.3
+
+
+class Adapter(_Strict):
+    """A LoRA adapter on every linear map of the blocks. Whether the publication used one is not known."""
+
+    rank: Count = 16
+    alpha: Count = 32
+    merge: bool = True
+    """Also write the whole model with the adapter in it, for a server or a backend that knows no adapters."""
+
+
+class Engine(_Strict):
+    """How the hardware is used: nothing here changes what is learnt, up to rounding."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights in memory and of the arithmetic."""
+    answers_at_once: Count = 8
+    """Answers that a device is trained on at once; those of a step are spread over devices and then over time."""
+    save_memory: bool = False
+    """Whether to compute activations again instead of keeping them."""
+    vllm: Literal["none", "colocate", "server"] = "none"
+    """What writes the answers: the model itself, vLLM on the training devices, or a server (``trl vllm-serve``)."""
+    vllm_address: str = "http://127.0.0.1:8000"
+    """Of the server."""
+    vllm_memory: Share = 0.3
+    """Share of a device's memory that vLLM gets on the training devices."""
+
+
+class Recipe(_Strict):
+    """What is learnt from what, and how (arXiv:2605.29801)."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    steps: Count = 500
+    """Not published."""
+    questions: Count = 16
+    """Runs asked about in a step, over which advantages are normalised. Not published."""
+    group: Annotated[int, Field(ge=2)] = 8
+    """Answers to each."""
+    passes: Count = 1
+    """Updates on the answers of a step; the clip acts from the second on. Not published."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-6
+    """Constant."""
+    kl: Annotated[float, Field(ge=0)] = 0.001
+    """Weight of the divergence from the model that was begun with."""
+    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    clip_high: Annotated[float, Field(gt=0)] = 0.28
+    weights: Weights = Weights()
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Of the answers. Not published."""
+    prompt_tokens: Count = 15_360
+    """A longer run is shortened, visibly. With the answer it fills the context that the release is served with."""
+    answer_tokens: Count = 1024
+    """An answer that reaches them earns nothing."""
+    reasoning_words: Annotated[int, Field(ge=0)] = 8
+    """Different words without which a reasoning block is trivial. The publication gives no number."""
+    folds: Annotated[int, Field(ge=2)] = 10
+    """One of so many folds of whole groups of runs is held out."""
+    held_out: Count = 64
+    """At most so many of its runs are asked about, before and after."""
+    save_every: Count = 50
+    """Steps between checkpoints."""
+    adapter: Adapter | None = None
+    """None trains all weights."""
+    engine: Engine = Engine()
+
+    @property
+    def answers(self) -> int:
+        """Answers in a step."""
+        return self.questions * self.group
+
+    @classmethod
+    def load(cls, path: Path) -> "Recipe":
+        """The recipe in a TOML file.
+
+        Raises:
+            InputError: it cannot be read, or has unknown or wrong fields, all of which are named.
+        """
+        try:
+            found = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+            raise InputError(f"expected a recipe in TOML, got {fault} ({path})") from None
+        try:
+            return cls.model_validate_json(json.dumps(found, default=str))
+        except ValidationError as fault:
+            told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in fault.errors())
+            raise InputError(f"expected the fields of a recipe, got {told} ({path})") from None
