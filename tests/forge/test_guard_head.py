@@ -140,8 +140,8 @@ def test_a_synthesised_run_counts_for_less() -> None:
     made = replace(whole, source=np.where(whole.source == "c", WORLDS, whole.source))
     light, equal = fit(made, Recipe(worlds_weight=1e-6)), fit(made, Recipe(worlds_weight=1.0))
     without = fit(made.take(np.flatnonzero(made.source != WORLDS)))
-    assert np.allclose(light.verdict, without.verdict, atol=1e-4)
-    assert not np.allclose(light.verdict, equal.verdict, atol=1e-4)
+    far = np.abs(equal.verdict - without.verdict).max()
+    assert np.abs(light.verdict - without.verdict).max() < 0.1 * far  # rarity is still counted over all
 
 
 def test_a_runs_score_is_that_of_its_worst_window() -> None:

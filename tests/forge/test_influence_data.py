@@ -61,7 +61,7 @@ def test_margins_of_a_pool_are_those_of_the_guards_own_fit() -> None:
 def test_a_candidate_is_the_mean_of_its_windows_and_a_target_its_worst_one() -> None:
     whole = one_source()
     halves = Pool(
-        whole.states, whole.words, np.repeat(np.arange(30), 2), whole.unsafe[:30], whole.source[:30],
+        whole.states, whole.words, whole.traits, np.repeat(np.arange(30), 2), whole.unsafe[:30], whole.source[:30],
         whole.group[:30], whole.diagnosis[:30], 1,
     )  # fmt: skip
     problem = head_problem(halves, examples(whole)[:30], [0, 1, 2], damping=1.0)

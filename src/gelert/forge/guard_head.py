@@ -66,8 +66,7 @@ def fit(pool: Pool, recipe: Recipe = Recipe()) -> Head:
         raise InputError(f"expected safe and unsafe runs to fit on, got {unsafe} unsafe of {len(pool.unsafe)}")
     scale = _scale(pool)
     states = (pool.standard(pool.states) * scale[:, None]).reshape(len(pool.owner), -1).astype(np.float64)
-    cosines = blank_map(pool.cold(pool.traits))
-    traits = cosines.cosines(pool.standard(pool.traits)).astype(np.float64) * math.sqrt(TRAIT_WEIGHT)
+    traits = trait_features(pool)
     idf = inverse_frequency(pool.words)
     words = vectors(pool.words, idf)
     centered = _centering(pool)
@@ -84,9 +83,15 @@ def fit(pool: Pool, recipe: Recipe = Recipe()) -> Head:
         normal=pool.cold(pool.states),
         verdict=verdict.astype(np.float32),
         words=WordWeights(idf, weights.astype(np.float32), center),
-        traits=replace(cosines, weights=counted),
+        traits=replace(blank_map(pool.cold(pool.traits)), weights=counted),
         bias=bias,
     )
+
+
+def trait_features(pool: Pool) -> Doubles:
+    """``[m, COSINES]``: the block of the traits, scaled."""
+    standard = pool.standard(pool.traits)
+    return blank_map(Normal.of(standard)).cosines(standard).astype(np.float64) * math.sqrt(TRAIT_WEIGHT)
 
 
 def blank_map(normal: Normal) -> TraitMap:

@@ -94,9 +94,9 @@ class Pool:
         return [n for n in names if 0 < self.unsafe[self.source == n].mean() < 1]
 
     def cold(self, features: Floats) -> Normal:
-        """The normalisation for a source not seen: the mean over the sources that hold both classes."""
+        """The normalisation for a source not seen, from the sources that hold both classes."""
         normals = self.normals(features)
-        return Normal.mean([normals[n] for n in self.mixed()] or list(normals.values()))
+        return Normal.unseen([normals[n] for n in self.mixed()] or list(normals.values()))
 
     def standard(self, features: Floats) -> Floats:
         """States or traits of every window in units of its source, so that what separates sources cannot pose as risk.

@@ -46,11 +46,11 @@ class Normal:
         return cls(center, np.asarray(features.std(axis=0), dtype=np.float32) + np.float32(SMALLEST_SPREAD))
 
     @classmethod
-    def mean(cls, normals: Sequence["Normal"]) -> "Normal":
-        """For a source never seen: the mean over the sources seen."""
-        center = np.stack([n.center for n in normals]).mean(axis=0, dtype=np.float32)
-        spread = np.stack([n.spread for n in normals]).mean(axis=0, dtype=np.float32)
-        return cls(np.asarray(center), np.asarray(spread))
+    def unseen(cls, normals: Sequence["Normal"]) -> "Normal":
+        """For a source never seen: centered between the sources seen, as wide as they are and lie apart."""
+        centers, spreads = np.stack([n.center for n in normals]), np.stack([n.spread for n in normals])
+        variance = (spreads**2).mean(axis=0, dtype=np.float32) + centers.var(axis=0, dtype=np.float32)
+        return cls(np.asarray(centers.mean(axis=0, dtype=np.float32)), np.asarray(np.sqrt(variance)))
 
     def apply(self, features: Floats) -> Floats:
         """Standardised features, none farther out than ``LARGEST_DEVIATION``."""

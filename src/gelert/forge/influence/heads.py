@@ -1,7 +1,7 @@
 """The influence problem of the guard's head: labelled pools in, exact inner products of verdict margins out.
 
-The features are those ``gelert.forge.guard_head`` fits: every block scaled to about unit length, each source centered
-on itself, and a constant 1 for the bias. For a linear head they *are* the margin's gradient.
+The features are those ``gelert.forge.guard_head`` fits: every block scaled, each source in its own units, and a constant
+1 for the bias. For a linear head they *are* the margin's gradient.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gelert.evals.benches import Labelled
-from gelert.forge.guard_head import inverse_frequency, vectors
+from gelert.forge.guard_head import COSINES, inverse_frequency, trait_features, vectors
 from gelert.forge.influence.problem import Problem
 from gelert.forge.influence.runs import centered, runs_problem
 from gelert.forge.influence.solve import Loss
@@ -33,7 +33,7 @@ def head_problem(
         InputError: there is no target, or the candidates are all safe or all unsafe.
     """
     terms = int((inverse_frequency(pool.words) > 0).sum())
-    parameters = pool.states[0].size + terms + 1
+    parameters = pool.states[0].size + terms + COSINES + 1
     return runs_problem(window_products(pool), parameters, pool, examples, targets, loss=loss, damping=damping)
 
 
@@ -41,7 +41,8 @@ def window_products(pool: Pool) -> Doubles:
     """``[m, m]``: inner products of the head's features of every two windows, the constant included."""
     rows, width = pool.states.shape[1:]
     sizes = np.where(np.arange(rows) < pool.readouts, pool.readouts, rows - pool.readouts)
-    states = (pool.standard() / np.sqrt(sizes * width)[:, None]).reshape(len(pool.owner), -1).astype(np.float64)
+    states = (pool.standard(pool.states) / np.sqrt(sizes * width)[:, None]).reshape(len(pool.owner), -1).astype(np.float64)
     words = vectors(pool.words, inverse_frequency(pool.words))
     alike = np.asarray((words @ words.T).todense(), dtype=np.float64)
-    return states @ states.T + centered(alike, pool) + 1.0
+    traits = trait_features(pool)
+    return states @ states.T + traits @ traits.T + centered(alike, pool) + 1.0

@@ -62,7 +62,7 @@ def runs_problem(
     cross = folded(pool, kernel[:, deciding])[own].T
     products = Products(gram, cross, kernel[deciding, deciding], parameters)
     texts = [render(item.example.trajectory).text for item in examples]
-    states = folded(pool, pool.standard().reshape(len(pool.owner), -1).astype(np.float64))
+    states = folded(pool, pool.standard(pool.states).reshape(len(pool.owner), -1).astype(np.float64))
     surface = Surface(tuple(texts[i] for i in own), tuple(texts[i] for i in aims), states[own], states[aims])
     return Problem.solved(products, labels[own], labels[aims], lengths[own], fitted, surface)
 
