@@ -9,6 +9,7 @@ from typing_extensions import override
 from gelert.core.errors import GelertError
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "audit": ("gelert.cli.audit", "Check and show the decisions that the service wrote down."),
     "calibrate": ("gelert.cli.calibrate", "Fit a guard to a runtime's own logs, labelled or not."),
     "compare": ("gelert.cli.compare", "Compare two guards on the same runs."),
     "convert": ("gelert.cli.convert", "Turn an agent log of any known format into ATIF."),
@@ -20,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Text in an adapter, word for word: how much fits, and the proof of it.",
     ),
     "model": ("gelert.cli.model", "Fetch and list base models."),
+    "serve": ("gelert.cli.serve", "A guard as a service in front of agents, with a record of each decision."),
     "taxonomy": ("gelert.cli.taxonomy", "Show the three axes of a diagnosis, and check own leaves."),
     "train": ("gelert.cli.train", "Make a guard from labelled runs."),
     "worlds": ("gelert.cli.worlds", "Simulated tool worlds for agents: prove, play, serve."),

@@ -17,7 +17,9 @@ import queue
 import secrets
 import sqlite3
 import threading
+from collections.abc import Generator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -60,7 +62,7 @@ def chained(previous: str, number: int, entry: str) -> str:
 
 
 def signature(key: bytes, kind: str, head: Head) -> str:
-    """What the key's owner says of a place in the chain; ``kind`` is ``head`` or ``checkpoint``."""
+    """What the key's owner says of a place in the chain; ``kind`` is ``head``, ``checkpoint`` or ``pruned``."""
     said = f"gelert-audit-1\n{kind}\n{head.number}\n{head.hash}"
     return hmac.new(key, said.encode(), hashlib.sha256).hexdigest()
 
@@ -76,18 +78,20 @@ class Audit:
     Args:
         path: of the SQLite file.
         key: where the signing key lies; both are made when neither is there.
+        power_safe: wait for the disk itself with each commit. Without it a decision outlives the death of the service
+            (SIGKILL too) but the last ones may not outlive a power cut; the chain then ends earlier and is whole.
 
     Raises:
         InputError: another service writes there, the key is missing, or the end of the chain is not what was signed.
     """
 
-    def __init__(self, path: Path, key: Path | None = None) -> None:
+    def __init__(self, path: Path, key: Path | None = None, *, power_safe: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._lock = _locked(path)
         try:
             self._key = read_key(key or key_path(path), make=not path.exists())
-            self._rows = _opened(path)
+            self._rows = _opened(path, power_safe=power_safe)
             self._head = _signed_head(self._rows, self._key, path)
         except BaseException:
             os.close(self._lock)
@@ -189,6 +193,20 @@ def read_key(path: Path, *, make: bool = False) -> bytes:
     return found
 
 
+@contextmanager
+def locked(path: Path) -> Generator[None]:
+    """Keep every service from writing there.
+
+    Raises:
+        InputError: one does.
+    """
+    lock = _locked(path)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
 def _locked(path: Path) -> int:
     lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -199,12 +217,12 @@ def _locked(path: Path) -> int:
     return lock
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _opened(path: Path, *, power_safe: bool) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     rows = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5.0)
     try:
         rows.execute("PRAGMA journal_mode = WAL")
-        rows.execute("PRAGMA synchronous = FULL")
+        rows.execute(f"PRAGMA synchronous = {'FULL' if power_safe else 'NORMAL'}")
         rows.executescript(_TABLES)
     except sqlite3.Error as fault:
         rows.close()

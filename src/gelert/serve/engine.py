@@ -26,6 +26,9 @@ __all__ = ["Answered", "Asked", "Engine", "Limits", "PolicySource", "Surface"]
 JUDGING_SHARE = 0.9
 """Of the deadline; the rest is for writing the decision down."""
 
+LEAST_WRITING_SECONDS = 0.5
+"""For writing it down, however late it is: a question that was slow to come in is answered, and on record."""
+
 DEFAULTS = Limits()
 
 BUCKETS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0)
@@ -39,7 +42,8 @@ class Counts:
     decisions: Counter[tuple[str, str, bool]] = field(default_factory=Counter[tuple[str, str, bool]])
     """By surface, kind of decision, and whether it was degraded."""
     faults: Counter[str] = field(default_factory=Counter[str])
-    """Decisions without a verdict or a record, by cause: ``full``, ``deadline``, ``guard``, ``asked``, ``audit``."""
+    """Decisions without a verdict or a record, by cause: ``full``, ``deadline``, ``guard``, ``asked``, ``audit``,
+    ``policy``."""
     times: Counter[float] = field(default_factory=Counter[float])
     """Decisions by the least of ``BUCKETS`` that they took no longer than."""
     milliseconds: float = 0.0
@@ -71,6 +75,7 @@ class Engine:
         self.guard, self.policy, self.audit, self.limits = guard, policy, audit, limits
         self.counts = Counts()
         self._queue: queue.Queue[_Job | None] = queue.Queue(limits.max_waiting)
+        self._unwritten = False
         self._busy: dict[str, float] = {}
         """Until when each thread that is judging should be done."""
         count = 1 if isinstance(guard, Resumable) else guard.concurrency
@@ -89,16 +94,30 @@ class Engine:
         now = time.monotonic()
         return sum(until < now for until in list(self._busy.values())) == len(self._threads)
 
-    async def decide(self, asked: Asked) -> Answered:
-        """The decision, on disk already; a fault on the way is a decision too."""
-        start = time.monotonic()
+    @property
+    def unready(self) -> str:
+        """Why no sound decision can be given now; empty if it can."""
+        if self.stuck:
+            return "expected a guard that answers, but it is past its deadline; restart the service"
+        if self._unwritten:
+            return "expected an audit that can be written, but the last decision is not on record; look at the disk"
+        return ""
+
+    async def decide(self, asked: Asked, since: float | None = None) -> Answered:
+        """The decision, on disk already; a fault on the way is a decision too.
+
+        Args:
+            asked: what is in question.
+            since: when the question began to come in, by ``time.monotonic``; the deadline counts from there.
+        """
+        start = time.monotonic() if since is None else since
         verdict = await self._verdict(asked, start + self.limits.deadline_seconds * JUDGING_SHARE)
         return await self._answer(asked, verdict, start)
 
-    async def undecided(self, asked: Asked, reason: str) -> Answered:
+    async def undecided(self, asked: Asked, reason: str, since: float | None = None) -> Answered:
         """The decision on something that could not even be read as a question; ``reason`` says why."""
         self.counts.faults["asked"] += 1
-        return await self._answer(asked, Unreadable(reason), time.monotonic())
+        return await self._answer(asked, Unreadable(reason), time.monotonic() if since is None else since)
 
     async def close(self) -> None:
         """Let the guard finish what it is at, and close the audit. A guard that hangs is not waited for."""
@@ -128,11 +147,13 @@ class Engine:
     async def _answer(self, asked: Asked, verdict: Verdict, start: float) -> Answered:
         decision = self._decision(verdict, asked)
         row = entry(asked, self.guard.name, verdict, decision, (time.monotonic() - start) * 1000)
-        left = max(start + self.limits.deadline_seconds - time.monotonic(), 0.001)
+        left = max(start + self.limits.deadline_seconds - time.monotonic(), LEAST_WRITING_SECONDS)
         try:
             number = await asyncio.wait_for(asyncio.wrap_future(self.audit.append(row)), left)
+            self._unwritten = False
         except Exception as fault:  # noqa: BLE001 - a decision that is not on record is one without a verdict
             self.counts.faults["audit"] += 1
+            self._unwritten = True
             unwritten = Unreadable(f"expected the decision on record, got {type(fault).__name__}; look at the disk")
             number, decision = 0, strictest(decision, self._decision(unwritten, asked))
         milliseconds = (time.monotonic() - start) * 1000
@@ -161,12 +182,19 @@ class Engine:
                 continue
             self._busy[name] = job.until
             try:
-                verdict = sessions.verdict(job.asked.session, job.asked.trajectory, job.late)
+                verdict = _sound(sessions.verdict(job.asked.session, job.asked.trajectory, job.late))
             except Exception as fault:  # noqa: BLE001 - the boundary: a guard that fails is a missing verdict
                 self.counts.faults["guard"] += 1
                 verdict = Unreadable(f"expected a verdict, got {type(fault).__name__} from the guard")
             del self._busy[name]
             job.loop.call_soon_threadsafe(_settle, job.done, verdict)
+
+
+def _sound(verdict: Verdict) -> Verdict:
+    """The verdict, or ``Unreadable`` if its risk is no probability: no threshold can be held against it."""
+    if isinstance(verdict, Unreadable) or 0.0 <= verdict.risk <= 1.0:
+        return verdict
+    return Unreadable("expected a risk from 0 to 1, got another number from the guard")
 
 
 def _settle(done: asyncio.Future[Verdict], verdict: Verdict) -> None:

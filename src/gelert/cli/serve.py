@@ -1,0 +1,78 @@
+"""``gelert serve``: the guard as a service in front of agents."""
+
+from pathlib import Path
+
+import click
+
+from gelert.cli.guards import guard_option, open_guard
+from gelert.core.errors import missing_extra
+
+EPILOG = """\b
+Examples:
+  gelert serve
+  gelert serve --port 8787 --audit /var/lib/gelert/audit.db
+  curl -H "Authorization: Bearer $(cat ~/.gelert/token)" --data-binary @run.jsonl http://127.0.0.1:8787/v1/judge
+
+\b
+On SIGTERM it takes no more questions, answers those it has, and closes the audit.
+"""
+
+
+@click.command(epilog=EPILOG)
+@guard_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--name", "names", multiple=True, help="A further name that requests may call the service by (Host).")
+@click.option("--port", type=click.IntRange(0, 65535), default=8787, show_default=True, help="0 takes a free one.")
+@click.option("--socket", "socket_path", type=click.Path(path_type=Path), help="Unix socket. Default: GELERT_SOCKET.")
+@click.option(
+    "--audit", "audit_path", type=click.Path(dir_okay=False, path_type=Path), help="Where decisions are kept."
+)
+@click.option(
+    "--audit-key", type=click.Path(dir_okay=False, path_type=Path), help="Its signing key. Default: beside it."
+)
+@click.option("--power-safe", is_flag=True, help="Give no decision before the disk itself has it.")
+@click.option(
+    "--deadline", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Seconds a decision."
+)
+def command(
+    guard_name: str | None,
+    host: str,
+    names: tuple[str, ...],
+    port: int,
+    socket_path: Path | None,
+    audit_path: Path | None,
+    audit_key: Path | None,
+    power_safe: bool,
+    deadline: float,
+) -> None:
+    """Answer over HTTP and a Unix socket whether an agent's tool call, tool result or reply may go on.
+
+    Every decision is written down before it is given; what fails on the way is blocked and marked degraded.
+    """
+    try:
+        from gelert.serve import app, listen
+    except ModuleNotFoundError as fault:
+        if fault.name and fault.name.startswith("gelert"):
+            raise
+        raise missing_extra("the service", "serve") from None
+    from gelert.guard.policy import Policy
+    from gelert.serve import places
+    from gelert.serve.audit import Audit
+    from gelert.serve.engine import Engine, Limits
+    from gelert.serve.gate import LOOPBACK, Settings
+
+    limits = Limits(deadline_seconds=deadline)
+    token = places.token(places.token_path())
+    doors = [listen.tcp(host, port), listen.unix(socket_path or places.socket_path())]
+    audit = Audit(audit_path or places.audit_path(), audit_key, power_safe=power_safe)
+    engine = Engine(open_guard(guard_name), Policy(), audit, limits)
+    settings = Settings(token, (*LOOPBACK, host, *names))
+    click.echo(f"guard   {engine.guard.name}")
+    click.echo(f"listens http://{_shown(host)}:{doors[0].getsockname()[1]}  and  {doors[1].getsockname()}")
+    click.echo(f"token   {places.token_path()}")
+    click.echo(f"audit   {audit.path}, {audit.head.number} records")
+    listen.serve(app.build(engine, settings), doors, limits)
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,161 @@
+"""``/v1/judge`` for a whole run in any known format, ``/v1/sessions`` for one that grows.
+
+What cannot be read is decided too (closed, degraded, on record), and the status says that the request was at fault.
+"""
+
+import asyncio
+import io
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
+
+from gelert.core.errors import InputError
+from gelert.core.example import Example
+from gelert.core.trajectory import Role, Setting, Trajectory
+from gelert.guard.formats import read
+from gelert.guard.policy import Surface
+from gelert.serve.body import RefusedError, body
+from gelert.serve.engine import Asked, Engine, Limits
+from gelert.serve.gate import TRACE
+from gelert.serve.replies import DecisionReply, ErrorReply, answer_json, reply
+from gelert.serve.runs import Gap, Runs
+
+INLINE_BYTES = 64 * 1024
+"""A longer body is read beside the event loop, so that it does not hold up the others."""
+
+ANY_LOG = {
+    "requestBody": {
+        "required": True,
+        "description": "A run in any format that gelert judge reads: JSON, JSON Lines, or either of them as gzip",
+        "content": {"application/json": {"schema": {}}, "application/x-ndjson": {"schema": {"type": "string"}}},
+    }
+}
+
+Key = Annotated[str, Path(pattern=r"^[A-Za-z0-9._:-]{1,128}$", description="The caller's own name of the run")]
+Format = Annotated[str, Query(alias="format", max_length=40, description="One of the known formats; auto tells it")]
+Name = Annotated[str, Query(max_length=200)]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """How a log is to be read and what is asked of it."""
+
+    surface: Surface | None
+    setting: Setting | None
+    format: str
+    session: str
+    runtime: str
+
+
+def surface_of(run: Trajectory) -> Surface:
+    """What the last step is: a call, a tool's result, or a reply."""
+    last = run.steps[-1]
+    if last.role is Role.TOOL:
+        return Surface.TOOL_RESULT
+    return Surface.TOOL_CALL if last.calls else Surface.REPLY
+
+
+def router(engine: Engine, runs: Runs) -> APIRouter:
+    """The routes.
+
+    Args:
+        engine: decides.
+        runs: that grow.
+    """
+    found = APIRouter(tags=["judge"])
+    faults = {code: {"model": DecisionReply} for code in (408, 413, 422)}
+
+    @found.post("/v1/judge", response_model=DecisionReply, responses={**faults}, openapi_extra=ANY_LOG)
+    async def judge(
+        request: Request,
+        surface: Surface | None = None,
+        setting: Setting | None = None,
+        format: Format = "auto",  # noqa: A002 - the command's own word
+        session: Name = "",
+        runtime: Name = "api",
+    ) -> Response:
+        """Judge a run as it stands; its last step is the one in question."""
+        since = time.monotonic()
+        ask = Ask(surface, setting, format, f"judge:{session}" if session else "", runtime)
+        run = await _run(request, engine.limits, ask, since)
+        if isinstance(run, RefusedError):
+            return await _undecided(engine, request, ask, run, since)
+        return await _decided(engine, request, ask, run, since)
+
+    @found.post(
+        "/v1/sessions/{key}/steps",
+        response_model=DecisionReply,
+        responses={**faults, 409: {"model": ErrorReply}},
+        openapi_extra=ANY_LOG,
+    )
+    async def append(
+        request: Request,
+        key: Key,
+        after: Annotated[int, Query(ge=0, description="How many steps are kept so far; 0 begins the run")],
+        surface: Surface | None = None,
+        setting: Setting | None = None,
+        format: Format = "auto",  # noqa: A002 - the command's own word
+        runtime: Name = "api",
+    ) -> Response:
+        """Add steps to a run and judge it as it stands. Steps are only ever added, and none can be left out."""
+        since = time.monotonic()
+        ask = Ask(surface, setting, format, f"run:{key}", runtime)
+        more = await _run(request, engine.limits, ask, since)
+        if isinstance(more, RefusedError):
+            return await _undecided(engine, request, ask, more, since)
+        run = runs.extend(key, after, more)
+        if isinstance(run, Gap):
+            error = {"message": run.reason, "type": "gap", "steps": str(run.kept)}
+            return reply({"error": error}, HTTPStatus.CONFLICT)
+        return await _decided(engine, request, ask, run, since)
+
+    @found.delete("/v1/sessions/{key}", responses={404: {"model": ErrorReply}})
+    async def end(key: Key) -> Response:
+        """Forget a run that is over."""
+        if runs.drop(key):
+            return reply({"deleted": True})
+        return reply({"error": {"message": "expected the id of a run that is kept", "type": "unknown"}}, 404)
+
+    return found
+
+
+async def _run(request: Request, limits: Limits, ask: Ask, since: float) -> Trajectory | RefusedError:
+    try:
+        raw = await body(request, limits, since)
+    except RefusedError as fault:
+        return fault
+    if len(raw) > INLINE_BYTES:
+        return await asyncio.to_thread(_read, raw, limits, ask)
+    return _read(raw, limits, ask)
+
+
+def _read(raw: bytes, limits: Limits, ask: Ask) -> Trajectory | RefusedError:
+    """The one run that the bytes hold. A line of it that cannot be read is a part that nobody judged."""
+    try:
+        found = list(read(io.BytesIO(raw), format=ask.format, setting=ask.setting, limits=limits.log))
+    except InputError as fault:
+        return RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, str(fault))
+    for one in found:
+        if not isinstance(one, Example):
+            return RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, one.reason)
+    if len(found) != 1 or not isinstance(found[0], Example):
+        reason = f"expected one run, got {len(found)}; send them one at a time"
+        return RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, reason)
+    return found[0].trajectory
+
+
+async def _decided(engine: Engine, request: Request, ask: Ask, run: Trajectory, since: float) -> Response:
+    surface = ask.surface or surface_of(run)
+    asked = Asked(surface, run, ask.session, ask.runtime, request.scope["state"].get(TRACE, ""))
+    return reply(answer_json(await engine.decide(asked, since), run))
+
+
+async def _undecided(engine: Engine, request: Request, ask: Ask, fault: RefusedError, since: float) -> Response:
+    nothing = Trajectory(())
+    trace = request.scope["state"].get(TRACE, "")
+    asked = Asked(ask.surface or Surface.TOOL_CALL, nothing, ask.session, ask.runtime, trace)
+    return reply(answer_json(await engine.undecided(asked, fault.reason, since), nothing), fault.status)
