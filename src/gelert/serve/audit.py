@@ -145,19 +145,23 @@ class Audit:
         self._rows.close()
 
     def _commit(self, batch: list[tuple[str, Future[int]]]) -> None:
-        before = self._head
+        """One commit for all; an entry that was given up while it waited is not written, for nobody acts on it."""
+        before, wanted = self._head, batch
         try:
             with self._rows:
                 self._rows.execute("BEGIN IMMEDIATE")
-                for entry, _ in batch:
+                wanted = [(entry, done) for entry, done in batch if done.set_running_or_notify_cancel()]
+                for entry, _ in wanted:
                     self._head = self._add(self._head, entry)
-                self._sign("head", self._head)
+                if wanted:
+                    self._sign("head", self._head)
         except Exception as fault:  # noqa: BLE001 - whatever went wrong, none of these is on disk, and all must hear it
             self._head = before
-            for _, done in batch:
-                done.set_exception(fault)
+            for _, done in wanted:
+                if done.running() or done.set_running_or_notify_cancel():
+                    done.set_exception(fault)
             return
-        for number, (_, done) in enumerate(batch, before.number + 1):
+        for number, (_, done) in enumerate(wanted, before.number + 1):
             done.set_result(number)
 
     def _add(self, head: Head, entry: str) -> Head:
@@ -219,7 +223,7 @@ def _locked(path: Path) -> int:
 
 def _opened(path: Path, *, power_safe: bool) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    rows = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5.0)
+    rows = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=1.0)
     try:
         rows.execute("PRAGMA journal_mode = WAL")
         rows.execute(f"PRAGMA synchronous = {'FULL' if power_safe else 'NORMAL'}")
