@@ -1,7 +1,7 @@
 """A whole service in one process, and the few words that tests need to speak to it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,7 @@ def service(
     guard: Guard | None = None,
     policy: PolicySource | Policy | None = None,
     limits: Limits = Limits(deadline_seconds=5.0),  # noqa: B008 - frozen
-) -> Iterator[Service]:
+) -> Generator[Service]:
     """A service for as long as the block lasts."""
     path = folder / "audit.db"
     engine = Engine(guard or ScriptedGuard(), policy or Policy(), Audit(path), limits)

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gelert.core.example import Example
 from gelert.guard.formats import read
 from gelert.guard.policy import decide
+from gelert.serve.audit_check import export
 from gelert.serve.engine import Limits
 from gelert.serve.judging import surface_of
 from gelert.serve.replies import decision_json
@@ -134,7 +135,7 @@ def test_metrics_are_read_by_prometheus_own_parser(calm: Service) -> None:
 def test_only_who_has_the_token_and_comes_from_here_is_let_in(
     calm: Service, headers: dict[str, str], status: int
 ) -> None:
-    given_headers = {k: v.encode() for k, v in headers.items()}
+    given_headers = [(k.encode(), v.encode()) for k, v in headers.items()]
     response = calm.client.post("/v1/judge", content=json.dumps(CALM), headers=given_headers)
     assert response.status_code == status
     assert calm.checked().records == (1 if status == 200 else 0)
@@ -144,8 +145,6 @@ def test_the_trace_is_given_back_and_recorded_and_rubbish_is_not(calm: Service) 
     for trace in (TRACE, "00-" + "0" * 32 + "-b7ad6b7169203331-01", "rubbish"):
         response = calm.client.post("/v1/judge", content=json.dumps(CALM), headers={"traceparent": trace})
         assert response.headers.get("traceparent") == (TRACE if trace == TRACE else None)
-    from gelert.serve.audit_check import export
-
     assert [json.loads(row)["trace"] for row in export(calm.path)] == [TRACE, "", ""]
 
 

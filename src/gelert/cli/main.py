@@ -15,6 +15,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("gelert.cli.convert", "Turn an agent log of any known format into ATIF."),
     "data": ("gelert.cli.data", "Labelled runs out of the worlds: plan, make, check, describe."),
     "eval": ("gelert.cli.evaluate", "A guard's figures on labelled runs, with intervals and floors."),
+    "hook": ("gelert.cli.hook", "Ask the running service about one event of a runtime, as its hook does."),
+    "install": ("gelert.cli.install", "Put the guard's hooks into the settings of Codex, Claude Code or OpenClaw."),
     "judge": ("gelert.cli.judge", "Judge agent logs: verdict, risk, diagnosis, evidence."),
     "memory": (
         "gelert.cli.memory",

@@ -11,6 +11,7 @@ EPILOG = """\b
 Examples:
   gelert serve
   gelert serve --port 8787 --audit /var/lib/gelert/audit.db
+  gelert serve --upstream openai=https://api.openai.com
   curl -H "Authorization: Bearer $(cat ~/.gelert/token)" --data-binary @run.jsonl http://127.0.0.1:8787/v1/judge
 
 \b
@@ -34,6 +35,13 @@ On SIGTERM it takes no more questions, answers those it has, and closes the audi
 @click.option(
     "--deadline", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Seconds a decision."
 )
+@click.option(
+    "--upstream",
+    "upstreams",
+    multiple=True,
+    metavar="NAME=URL",
+    help="A model API that agents may reach as /proxy/NAME/..., every answer of it judged before it is passed on.",
+)
 def command(
     guard_name: str | None,
     host: str,
@@ -44,6 +52,7 @@ def command(
     audit_key: Path | None,
     power_safe: bool,
     deadline: float,
+    upstreams: tuple[str, ...],
 ) -> None:
     """Answer over HTTP and a Unix socket whether an agent's tool call, tool result or reply may go on.
 
@@ -51,6 +60,8 @@ def command(
     """
     try:
         from gelert.serve import app, listen
+        from gelert.serve.hooks import app as hooks
+        from gelert.serve.proxy import app as proxy
     except ModuleNotFoundError as fault:
         if fault.name and fault.name.startswith("gelert"):
             raise
@@ -60,18 +71,20 @@ def command(
     from gelert.serve.audit import Audit
     from gelert.serve.engine import Engine, Limits
     from gelert.serve.gate import LOOPBACK, Settings
+    from gelert.serve.proxy.upstream import upstream
 
     limits = Limits(deadline_seconds=deadline)
     token = places.token(places.token_path())
     doors = [listen.tcp(host, port), listen.unix(socket_path or places.socket_path())]
     audit = Audit(audit_path or places.audit_path(), audit_key, power_safe=power_safe)
     engine = Engine(open_guard(guard_name), Policy(), audit, limits)
-    settings = Settings(token, (*LOOPBACK, host, *names))
+    settings = Settings(token, (*LOOPBACK, host, *names), (proxy.PREFIX,))
+    routers = [hooks.router(engine), proxy.router(engine, [upstream(one) for one in upstreams])]
     click.echo(f"guard   {engine.guard.name}")
     click.echo(f"listens http://{_shown(host)}:{doors[0].getsockname()[1]}  and  {doors[1].getsockname()}")
     click.echo(f"token   {places.token_path()}")
     click.echo(f"audit   {audit.path}, {audit.head.number} records")
-    listen.serve(app.build(engine, settings), doors, limits)
+    listen.serve(app.build(engine, settings, *routers), doors, limits)
 
 
 def _shown(host: str) -> str:

@@ -30,8 +30,9 @@ class Settings:
     token: str
     hosts: Sequence[str] = LOOPBACK
     """Names under which the service may be called."""
-    own_token: Sequence[str] = ()
-    """Beginnings of paths whose handlers ask for the token in their own way (a model's API key is in its place)."""
+    keyed: Sequence[str] = ()
+    """Beginnings of paths that need no token: an agent sends its model's API key in its place, and without that key the
+    upstream answers nothing."""
 
 
 class Gate:
@@ -71,7 +72,7 @@ class Gate:
         if "origin" in headers and urlsplit_host(headers["origin"]) not in self._settings.hosts:
             return HTTPStatus.FORBIDDEN, "expected a request from no other site, got another Origin"
         path = str(scope["path"])
-        if path in OPEN or any(path.startswith(start) for start in self._settings.own_token):
+        if path in OPEN or any(path.startswith(start) for start in self._settings.keyed):
             return None
         given = headers.get(TOKEN_HEADER) or headers.get("authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(given.encode(), self._settings.token.encode()):

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -82,4 +83,11 @@ def serve(app: FastAPI, sockets: list[socket.socket], limits: Limits) -> None:
         timeout_graceful_shutdown=int(limits.deadline_seconds) + 1,
         lifespan="on",
     )
-    asyncio.run(uvicorn.Server(config).serve(sockets))
+    paths = [Path(one.getsockname()) for one in sockets if one.family == socket.AF_UNIX]
+    # uvicorn drains on SIGTERM, then raises it once more for whoever handled it before: nobody need die of it then.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        asyncio.run(uvicorn.Server(config).serve(sockets))
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)

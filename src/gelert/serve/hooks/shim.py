@@ -13,7 +13,8 @@ import sys
 import time
 
 DEADLINE_SECONDS = 20.0
-"""For everything; above the service's own deadline and below the one that ``gelert install`` writes for the runtime."""
+"""For everything; above the service's own deadline and below the one that ``gelert install`` writes for the runtime.
+``GELERT_HOOK_SECONDS`` makes it shorter, never longer."""
 MOST_BYTES = 16 << 20
 """Of what the runtime sends."""
 MOST_ANSWER_BYTES = 48 << 10
@@ -39,6 +40,14 @@ def socket_path() -> str:
     return os.path.join(home, "gelert.sock")  # noqa: PTH118
 
 
+def deadline_seconds() -> float:
+    """How long this hook takes at most."""
+    try:
+        return min(max(float(os.environ["GELERT_HOOK_SECONDS"]), 0.1), DEADLINE_SECONDS)
+    except (KeyError, ValueError):
+        return DEADLINE_SECONDS
+
+
 def question(until: float) -> bytes:
     """What the runtime wrote on standard input.
 
@@ -55,7 +64,7 @@ def question(until: float) -> bytes:
     return b"".join(parts)
 
 
-def answer(runtime: str, asked: bytes, until: float) -> bytes:
+def answer(runtime: str, event: str, asked: bytes, until: float) -> bytes:
     """The body of the service's answer.
 
     Raises:
@@ -65,8 +74,8 @@ def answer(runtime: str, asked: bytes, until: float) -> bytes:
         door.settimeout(_left(until))
         door.connect(socket_path())
         head = (
-            f"POST /v1/hooks/{runtime} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(asked)}\r\nConnection: close\r\n\r\n"
+            f"POST /v1/hooks/{runtime}?event_name={event} HTTP/1.1\r\nHost: localhost\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(asked)}\r\nConnection: close\r\n\r\n"
         )
         door.settimeout(_left(until))
         door.sendall(head.encode("ascii") + asked)
@@ -98,13 +107,13 @@ def given(body: bytes) -> tuple[int, str, str]:
     return code, out, said
 
 
-def faulted(runtime: str, event: str, again: bool, why: str) -> tuple[int, str, str]:  # noqa: FBT001 - as it came
+def faulted(runtime: str, event: str, asked: bytes, why: str) -> tuple[int, str, str]:
     """What the runtime reads as a block.
 
     Args:
         runtime: whose hook this is.
         event: at which it was started.
-        again: whether the reply in question was already asked for anew; asking without end would never end.
+        asked: what the runtime wrote, as far as it came.
         why: no answer was had.
     """
     reason = f"gelert: degraded, blocked without a verdict: {why}"[:REASON_CHARACTERS]
@@ -112,12 +121,23 @@ def faulted(runtime: str, event: str, again: bool, why: str) -> tuple[int, str, 
         # The only event at which this runtime shows the message whatever the exit code is.
         shown = {"hookEventName": event, "displayContent": f"[withheld] {reason}"}
         return 0, json.dumps({"hookSpecificOutput": shown}), reason
-    if again and event == "Stop":
+    if event == "Stop" and _object(asked).get("stop_hook_active") is True:
+        # This reply was sent back once already; sending it back without end would never end.
         return 0, json.dumps({"continue": False, "stopReason": reason, "systemMessage": reason}), reason
     if event == "PostToolUse" and runtime == "claude-code":
-        withheld = {"hookEventName": event, "updatedToolOutput": f"[withheld] {reason}"}
-        return 0, json.dumps({"decision": "block", "reason": reason, "hookSpecificOutput": withheld}), reason
+        # Exit code 2 adds the reason to the result there; only this keeps the result itself from the model.
+        shown = {"hookEventName": event, "updatedToolOutput": withheld(_object(asked).get("tool_response"), reason)}
+        return 0, json.dumps({"decision": "block", "reason": reason, "hookSpecificOutput": shown}), reason
     return BLOCK, "", reason
+
+
+def withheld(result: object, reason: str) -> object:
+    """A tool's result of the same form (the runtime takes no other) that says only why it is withheld."""
+    if isinstance(result, dict):
+        return {key: value if key == "type" else withheld(value, reason) for key, value in result.items()}
+    if isinstance(result, list):
+        return [withheld(item, reason) for item in result[:1]]
+    return f"[withheld] {reason}" if result is None or isinstance(result, str) else result
 
 
 def main() -> None:
@@ -127,17 +147,18 @@ def main() -> None:
     asked = b""
 
     def late(*_: object) -> None:
-        end(*faulted(runtime, event, _again(asked), f"no answer within {DEADLINE_SECONDS:g} s"))
+        end(*faulted(runtime, event, asked, "no answer in time"))
 
     try:
         signal.signal(signal.SIGALRM, late)
-        signal.setitimer(signal.ITIMER_REAL, DEADLINE_SECONDS)
-        until = time.monotonic() + DEADLINE_SECONDS
+        seconds = deadline_seconds()
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        until = time.monotonic() + seconds
         asked = question(until)
-        found = given(answer(runtime, asked, until))
+        found = given(answer(runtime, event, asked, until))
     except BaseException as fault:  # noqa: BLE001 - whatever it is, the answer is a block
         why = str(fault) if isinstance(fault, Fault) else f"{type(fault).__name__}: {fault}"
-        found = faulted(runtime, event, _again(asked), f"{why}; is 'gelert serve' running? (socket {socket_path()})")
+        found = faulted(runtime, event, asked, f"{why}; is 'gelert serve' running? (socket {socket_path()})")
     end(*found)
 
 
@@ -163,7 +184,7 @@ def _write(stream: int, text: str) -> None:
 def _left(until: float) -> float:
     left = until - time.monotonic()
     if left <= 0:
-        raise Fault(f"no whole answer within {DEADLINE_SECONDS:g} s")
+        raise Fault("no whole answer in time")
     return left
 
 
@@ -179,11 +200,12 @@ def _body(came: bytes) -> bytes:
     return body
 
 
-def _again(asked: bytes) -> bool:
+def _object(asked: bytes) -> dict[str, object]:
     try:
-        return json.loads(asked).get("stop_hook_active") is True
-    except (ValueError, AttributeError, RecursionError):
-        return False
+        found = json.loads(asked)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 if __name__ == "__main__":
