@@ -2,7 +2,10 @@
 
 Half of the left-out source's families are the targets that selection aims at; the guard is judged on the other half,
 which nothing has seen. Candidates are all runs of the other sources, synthesised ones among them. Every selection is
-fitted by the same code, and every method meets the same halves and the same floor of chance.
+fitted by the same ridge regression in sample space, on the guard's own features (each source in its own units, words weighed
+by their rarity in all runs); every method meets the same halves.
+
+Selection sees the targets' labels. So do two floors: the targets alone as training runs, and all candidates with them.
 
     python benchmarks/purify.py --data DIR... --features DIR [--twins N] [--budgets 250 500 1000] [--seeds 5]
 """
@@ -14,17 +17,20 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve
 
 from gelert.core.seeds import stream_seed
-from gelert.evals.benches import Labelled, group_folds, load_labelled
-from gelert.forge.guard_head import fit, normalised, scores
-from gelert.forge.influence.heads import head_problem
+from gelert.evals.benches import WORLDS, Labelled, group_folds, load_labelled
+from gelert.forge.influence.heads import window_products
+from gelert.forge.influence.problem import Method, Problem
 from gelert.forge.influence.registry import named
+from gelert.forge.influence.runs import runs_problem
 from gelert.forge.make_guard import DEFAULT, pool_reader
 from gelert.forge.pool import Pool
 from gelert.forge.purify import Fate, Names, name_of, purify, stratum
-from gelert.forge.twins import twins
+from gelert.forge.twins import SOURCE, twins
 
+Doubles = NDArray[np.float64]
 Places = NDArray[np.intp]
 
 METHODS = ("greedy", "exact", "prism", "prism-per-token", "datainf", "random", "length-matched", "bm25", "representation")
@@ -37,7 +43,7 @@ class Score:
     source: str
     seed: int
     budget: int
-    """0: all candidates."""
+    """0: no choice was made."""
     method: str
     kept: int
     accuracy: float
@@ -50,57 +56,83 @@ def halves(pool: Pool, source: str, seed: int) -> tuple[Places, Places]:
     return inside[first], inside[second]
 
 
-def judged(pool: Pool, train: Places, targets: Places, test: Places) -> float:
-    """Accuracy of a guard fitted to ``train`` and in units of the targets, without their labels."""
-    head = normalised(fit(pool.take(train), DEFAULT.recipe), pool.take(targets))
-    return float(((scores(head, pool.take(test)) >= 0) == pool.unsafe[test]).mean())
+def judged(pool: Pool, kernel: Doubles, train: Places, test: Places) -> float:
+    """Accuracy on ``test`` of the ridge fitted to the windows of ``train``; the worst window of a run decides."""
+    own, asked = np.flatnonzero(np.isin(pool.owner, train)), np.flatnonzero(np.isin(pool.owner, test))
+    recipe, labels = DEFAULT.recipe, np.where(pool.unsafe[pool.owner], 1.0, -1.0)
+    penalty = recipe.ridge / np.where(pool.from_source(WORLDS)[own], recipe.worlds_weight, 1.0)
+    dual = solve(kernel[np.ix_(own, own)] + np.diag(penalty), labels[own], assume_a="pos")
+    margins = np.full(len(pool.unsafe), -np.inf)
+    np.maximum.at(margins, pool.owner[asked], kernel[np.ix_(asked, own)] @ dual)
+    return float(((margins[test] >= 0) == pool.unsafe[test]).mean())
 
 
 def compare(
-    pool: Pool, examples: Sequence[Labelled], source: str, seed: int, budgets: Sequence[int]
+    pool: Pool, kernel: Doubles, examples: Sequence[Labelled], source: str, seed: int, budgets: Sequence[int]
 ) -> list[Score]:
     """All methods and budgets for one source and one split of it."""
     targets, test = halves(pool, source, seed)
     offered = np.flatnonzero(pool.source != source)
     own = np.concatenate([offered, targets])
     aims = list(range(len(offered), len(own)))
-    problem = head_problem(pool.take(own), [examples[i] for i in own], aims, damping=DEFAULT.recipe.ridge)
+    windows = np.concatenate([np.flatnonzero(pool.owner == run) for run in own])
+    inner, runs = kernel[np.ix_(windows, windows)], [examples[i] for i in own]
+    problem = runs_problem(inner, 1, pool.take(own), runs, aims, damping=DEFAULT.recipe.ridge)
     names = Names(
         tuple(name_of(examples[i]) for i in offered),
         tuple(name_of(examples[i]) for i in targets),
         tuple(stratum(pool.diagnosis[i], unsafe=bool(pool.unsafe[i])) for i in offered),
         tuple(pool.group[i] for i in offered),
     )
-    found = [Score(source, seed, 0, "all", len(offered), judged(pool, offered, targets, test))]
+    floors = {"all": offered, "targets": targets, "all and targets": own}
+    found = [Score(source, seed, 0, name, len(runs), judged(pool, kernel, runs, test)) for name, runs in floors.items()]
+    given = {name: once(named(name, stream_seed(seed, "purify", source) % 2**31)) for name in METHODS if name != "greedy"}
     for budget in budgets:
         for method in METHODS:
-            chosen = None if method == "greedy" else named(method, stream_seed(seed, "purify", source) % 2**31)
-            choices = purify(problem, names, budget, method=chosen)
+            choices = purify(problem, names, budget, method=given.get(method))
             kept = offered[[choice.fate is Fate.KEEP for choice in choices]]
-            found.append(Score(source, seed, budget, method, len(kept), judged(pool, kept, targets, test)))
+            found.append(Score(source, seed, budget, method, len(kept), judged(pool, kernel, kept, test)))
     return found
 
 
+def once(method: Method) -> Method:
+    """The method, asked once: of one problem it gives the same each time."""
+    kept: list[Doubles] = []
+
+    def asked(problem: Problem) -> Doubles:
+        if not kept:
+            kept.append(method(problem))
+        return kept[0]
+
+    return asked
+
+
 def markdown(found: Sequence[Score]) -> str:
-    """Means over sources and splits; differences are paired and drawn again by source and split."""
+    """Means over sources and splits; differences are paired."""
     rows = ["| budget | method | kept | accuracy | minus random | minus all |", "|---" * 6 + "|"]
     by = {(s.budget, s.method, s.source, s.seed): s for s in found}
     splits = sorted({(s.source, s.seed) for s in found})
-    everything = np.array([by[0, "all", *split].accuracy for split in splits])
-    rows.append(f"| all | all | {np.mean([by[0, 'all', *s].kept for s in splits]):.0f} | {everything.mean():.3f} | | |")
-    for budget in sorted({s.budget for s in found} - {0}):
-        chance = np.array([by[budget, "random", *split].accuracy for split in splits])
-        for method in METHODS:
-            own = np.array([by[budget, method, *split].accuracy for split in splits])
-            kept = np.mean([by[budget, method, *split].kept for split in splits])
-            told = f"{_paired(own - chance)} | {_paired(own - everything)}"
-            rows.append(f"| {budget} | {method} | {kept:.0f} | {own.mean():.3f} | {told} |")
+
+    def accuracies(budget: int, method: str) -> Doubles:
+        return np.array([by[budget, method, *split].accuracy for split in splits])
+
+    sources = np.array([source for source, _ in splits])
+    for budget, method in dict.fromkeys((s.budget, s.method) for s in found):
+        own, kept = accuracies(budget, method), np.mean([by[budget, method, *split].kept for split in splits])
+        chance = _paired(own - accuracies(budget, "random"), sources) if budget else ""
+        told = f"{chance} | {_paired(own - accuracies(0, 'all'), sources)}"
+        rows.append(f"| {budget or 'none'} | {method} | {kept:.0f} | {own.mean():.3f} | {told} |")
     return "\n".join(rows)
 
 
-def _paired(differences: NDArray[np.float64]) -> str:
-    random = np.random.default_rng(0)
-    drawn = differences[random.integers(len(differences), size=(5000, len(differences)))].mean(1)
+def _paired(differences: Doubles, sources: NDArray[np.str_]) -> str:
+    """The mean difference with a 95 % interval: sources are drawn, then splits within each."""
+    random, names = np.random.default_rng(0), np.unique(sources)
+    of = [differences[sources == name] for name in names]
+    drawn = [
+        np.mean([random.choice(of[place], size=len(of[place])).mean() for place in random.integers(len(of), size=len(of))])
+        for _ in range(5000)
+    ]
     low, high = np.percentile(drawn, [2.5, 97.5])
     return f"{differences.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
 
@@ -116,11 +148,12 @@ def main() -> None:
     options = parser.parse_args()
     examples = [*load_labelled(options.data).labelled, *twins(options.twins)]
     pool = pool_reader(DEFAULT, options.features).pool(examples)
-    own = [name for name in pool.mixed() if name not in ("worlds", "twins")]
+    kernel = window_products(pool)
+    own = [name for name in pool.mixed() if name not in (WORLDS, SOURCE)]
     found: list[Score] = []
     for seed in range(options.seeds):
         for source in options.sources or own:
-            found += compare(pool, examples, source, seed, options.budgets)
+            found += compare(pool, kernel, examples, source, seed, options.budgets)
             print(f"{source}, split {seed}", flush=True)
     print(markdown(found))
 

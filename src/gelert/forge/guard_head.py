@@ -45,7 +45,7 @@ class Recipe:
 
     ridge: float = 2.0
     """Penalty on the squared weights; large keeps what transfers between sources."""
-    worlds_weight: float = 0.3
+    worlds_weight: float = 0.1
     """How much a window of a synthesised run counts beside one of any other source."""
     axis_shrinkage: float = 1e-2
     """Inverse strength (``C``) of the L2 penalty of the axis heads; small is strong."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from gelert.backends.local import LocalModel
 from gelert.core import records
 from gelert.core.errors import InputError
 from gelert.core.taxonomy import Diagnosis
-from gelert.core.trajectory import Trajectory
+from gelert.core.trajectory import Origin, Trajectory
 from gelert.evals.benches import Labelled
 from gelert.forge.weak_labels import weak_diagnosis
 from gelert.guard.features import Place, Readouts, read_whole
@@ -153,7 +153,8 @@ class PoolReader:
         readouts = Readouts.build(self.places, self.pools, self.model)
         if self.folder is None:
             return read_whole(self.model, trajectory, readouts, self.plan)
-        path = self.folder / f"{records.digest(asdict(trajectory))}-{self._key()}.npz"
+        read = replace(trajectory, origin=Origin())  # where a run lies changes nothing that is read of it
+        path = self.folder / f"{records.digest(asdict(read))}-{self._key()}.npz"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             found = read_whole(self.model, trajectory, readouts, self.plan)
