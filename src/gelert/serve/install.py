@@ -44,12 +44,24 @@ class Change:
 
 def command_line(runtime: Runtime, event: str) -> str:
     """What the runtime's shell runs. If not even Python starts, the shell itself blocks: both runtimes go on else."""
-    run = shlex.join([sys.executable, "-I", "-S", str(Path(shim.__file__)), runtime.value, event])
+    path = Path(shim.__file__)
+    words = [sys.executable, "-I", "-S", str(path), runtime.value, event]
+    run = f"[ -r {shlex.quote(str(path))} ] && {shlex.join(words)}"
     reason = f"{SIGN} degraded, blocked: its hook did not run; do: gelert install {runtime.value}"
-    if event == "MessageDisplay":
-        shown = {"hookEventName": event, "displayContent": f"[withheld] {reason}"}
-        return f"{run} || printf %s {shlex.quote(json.dumps({'hookSpecificOutput': shown}))}"
-    return f"{run} || {{ [ $? -eq 2 ] || echo {shlex.quote(reason)} >&2; exit 2; }}"
+    match event:
+        case "MessageDisplay":
+            shown = {"hookEventName": event, "displayContent": f"[withheld] {reason}"}
+            instead = _printed({"hookSpecificOutput": shown})
+        case "Stop":
+            # Sent back, the reply would come again without end: nobody reads here whether it was sent back before.
+            instead = _printed({"continue": False, "stopReason": reason, "systemMessage": reason})
+        case _:
+            instead = f"echo {shlex.quote(reason)} >&2; exit {shim.BLOCK}"
+    return f"{run} || {{ [ $? -eq {shim.BLOCK} ] && exit {shim.BLOCK}; {instead}; }}"
+
+
+def _printed(value: Object) -> str:
+    return f"printf %s {shlex.quote(json.dumps(value))}"
 
 
 def is_ours(hook: Object) -> bool:
