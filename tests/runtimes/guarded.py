@@ -118,7 +118,7 @@ def trust_hooks(place: Place) -> None:
     config = place.home / "config.toml"
     hooks = codex_trust.listed(place.program, place.home, place.workspace, place.variables())
     assert len(hooks) == 3
-    install.carry_out(install.Change(config, config.read_text(), codex_trust.trust(config, hooks)))
+    install.carry_out(install.Change(config, config.read_text(), codex_trust.trust(config, hooks), first=True))
 
 
 def words(place: Place, model: ScriptedModel) -> tuple[list[str], dict[str, str]]:

@@ -70,7 +70,13 @@ def test_where_nothing_stood_nothing_is_left(runtime: Runtime, tmp_path: Path) -
     path = settings_file(runtime, tmp_path / "new")
     assert path.stat().st_mode & 0o777 == 0o600
     install.carry_out(install.uninstalled(runtime, tmp_path / "new"))
-    assert not path.exists()
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_the_command_line_is_the_same_however_gelert_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = install.command_line(Runtime.CODEX, "Stop")
+    monkeypatch.setattr("sys.executable", "/elsewhere/python3.99")
+    assert install.command_line(Runtime.CODEX, "Stop") == before
 
 
 @pytest.mark.parametrize("hooked", HOOKED)
