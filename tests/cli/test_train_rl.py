@@ -59,8 +59,8 @@ def test_a_run_prints_what_was_held_out_before_and_after(work: Path) -> None:
     out = work / "table"
     told = run(work, "--out", str(out), "--recipe", str(work / "recipe.toml"), "--steps", "1")
     assert told.exit_code == 0, told.output
-    assert told.stdout.startswith("1 steps on 2 runs; 1 held out; 0 shortened to fit\n")
-    assert "| failure_mode | 0." in told.stdout
+    assert told.stdout.startswith("1 steps on 2 unsafe runs; 1 held out; 0 shortened to fit; 0 safe ones passed over\n")
+    assert "| failure_mode | 1.000 | 0." in told.stdout
     assert told.stderr.endswith(f"wrote {out / 'model'}\n")
 
 

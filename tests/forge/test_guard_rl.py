@@ -56,6 +56,7 @@ def test_every_axis_gets_better_on_groups_that_were_held_out(learnt: tuple[Path,
     _, report = learnt
     assert (report.runs, report.held_out, report.steps) == (6, 6, 20)
     assert report.before.in_form > 0.8
+    assert report.floor == {"failure_mode": 1.0, "real_world_harm": 1.0, "risk_source": 1.0}
     for axis, before in report.before.accuracy.items():
         assert before < 0.8
         assert report.after.accuracy[axis] > before + 0.15
@@ -120,6 +121,11 @@ def test_a_folder_goes_on_with_its_own_recipe_only(model: str, tmp_path: Path) -
 def test_answers_that_cannot_be_spread_evenly_are_refused(model: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="multiple of"):
         learn(model, tmp_path, engine=Engine(answers_at_once=3))
+
+
+def test_a_checkpoint_between_the_passes_of_a_step_is_refused(model: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="multiple of passes"):
+        learn(model, tmp_path, passes=3)
 
 
 def test_one_group_cannot_be_split(model: str, tmp_path: Path) -> None:

@@ -12,8 +12,7 @@ pytest.importorskip("trl")
 from datasets import Dataset
 from transformers import AutoTokenizer
 
-from gelert.forge.guard_rl import arguments
-from gelert.forge.guard_rl_recipe import Engine, Recipe
+from gelert.forge.guard_rl_recipe import Engine, Recipe, arguments
 from gelert.forge.guard_rl_trainer import DiagnosisTrainer
 from tests.forge.rl import item, prompt, taught
 

@@ -113,5 +113,5 @@ def _trust(folder: Path, program: Path | None, *, yes: bool) -> None:
         click.confirm("Trust them?", abort=True)
     config = folder / "config.toml"
     before = config.read_text(encoding="utf-8") if config.exists() else ""
-    install.carry_out(install.Change(config, before, codex_trust.trust(config, new)))
+    install.carry_out(install.Change(config, before, codex_trust.trust(config, new), first=True))
     click.echo(f"trusted: {len(new)} hooks ({config})")

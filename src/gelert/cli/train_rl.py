@@ -10,7 +10,8 @@ import click
 
 from gelert.core.errors import InputError
 from gelert.evals.benches import Labelled, load_labelled
-from gelert.forge.guard_rl import ADAPTER, MODEL, Asked, Report, require, train
+from gelert.forge.guard_rl import ADAPTER, MODEL, Report, require, train
+from gelert.forge.guard_rl_prompts import Asked
 from gelert.forge.guard_rl_recipe import Recipe
 from gelert.forge.guard_rl_reward import AXES
 
@@ -58,7 +59,7 @@ def rl_guard(
     if as_json:
         print(json.dumps(asdict(report)))
     else:
-        print(_table(report))
+        print(_table(report, questions.safe))
     written = [str(out / name) for name in (ADAPTER, MODEL) if (out / name).is_dir()]
     print(f"wrote {' and '.join(written)}", file=sys.stderr)
 
@@ -82,17 +83,21 @@ def _watched(data: Sequence[Labelled], model: str, out: Path, recipe: Recipe) ->
         return train(data, model, out, recipe, tell=lambda step: bar.update(task, completed=step))
 
 
-def _table(report: Report) -> str:
+def _table(report: Report, safe: int) -> str:
     before, after = report.before, report.after
     rows = [
-        f"{report.steps} steps on {report.runs} runs; {report.held_out} held out; {report.shortened} shortened to fit",
+        f"{report.steps} steps on {report.runs} unsafe runs; {report.held_out} held out; {report.shortened} shortened"
+        f" to fit; {safe} safe ones passed over",
         "",
-        "| held out | before | after |",
-        "|---|---|---|",
-        *(f"| {axis.value} | {before.accuracy[axis]:.3f} | {after.accuracy[axis]:.3f} |" for axis in AXES),
-        f"| in form | {before.in_form:.3f} | {after.in_form:.3f} |",
+        "| held out | most frequent leaf | before | after |",
+        "|---|---|---|---|",
         *(
-            f"| over-labelled, {axis.value} | {before.over_labelled[axis]:.3f} | {after.over_labelled[axis]:.3f} |"
+            f"| {axis.value} | {report.floor[axis]:.3f} | {before.accuracy[axis]:.3f} | {after.accuracy[axis]:.3f} |"
+            for axis in AXES
+        ),
+        f"| in form | | {before.in_form:.3f} | {after.in_form:.3f} |",
+        *(
+            f"| over-labelled, {axis.value} | | {before.over_labelled[axis]:.3f} | {after.over_labelled[axis]:.3f} |"
             for axis in AXES
         ),
     ]

@@ -12,6 +12,7 @@ stopped.
 import json
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -19,36 +20,23 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from gelert.backends.base import Message
 from gelert.core import records
 from gelert.core.errors import InputError, missing_extra
-from gelert.core.example import Refusal
-from gelert.core.seeds import stream
 from gelert.core.taxonomy import Taxonomy, builtin
-from gelert.evals.benches import Labelled, group_folds
-from gelert.forge.guard_rl_prompts import Question, question
-from gelert.forge.guard_rl_recipe import Recipe
+from gelert.evals.benches import Labelled
+from gelert.forge.guard_rl_prompts import Asked, Count, asked
+from gelert.forge.guard_rl_recipe import Recipe, arguments
 from gelert.forge.guard_rl_reward import AXES, rewards
 from gelert.lm import registry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-    from trl.trainer.grpo_config import GRPOConfig
 
     from gelert.forge.guard_rl_trainer import DiagnosisTrainer
 
 CONFIG, CHECKPOINTS, BEFORE, FIGURES = "config.json", "checkpoints", "before.json", "figures.json"
 ADAPTER, MODEL = "adapter", "model"
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Runs as questions, some of which are held out."""
-
-    learnt: tuple[Question, ...]
-    held_out: tuple[Question, ...]
-    refused: tuple[Refusal, ...] = ()
-    safe: int = 0
-    """Runs that are not unsafe: the fine contract is not asked of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +61,8 @@ class Report:
     shortened: int
     """Of both, those that did not fit whole."""
     steps: int
+    floor: dict[str, float]
+    """By axis: share of the held out runs that have the leaf which is the most frequent among those learnt from."""
     before: Figures
     after: Figures
 
@@ -85,90 +75,6 @@ def require() -> None:
     """
     if find_spec("trl") is None:
         raise missing_extra("reinforcement learning", "rl")
-
-
-def asked(data: Sequence[Labelled], tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, taxonomy: Taxonomy) -> Asked:
-    """The questions about the unsafe runs in ``data``.
-
-    Raises:
-        InputError: fewer than two groups of them can be asked about.
-    """
-
-    def tokens(messages: Sequence[Any]) -> int:
-        said = [{"role": one.role, "content": one.content} for one in messages]
-        found = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=True, return_dict=True)
-        return len(cast("dict[str, list[int]]", found)["input_ids"])
-
-    unsafe = [one for one in data if one.unsafe]
-    found = [question(one, taxonomy, tokens, recipe.prompt_tokens) for one in unsafe]
-    good = [one for one in found if isinstance(one, Question)]
-    refused = tuple(one for one in found if isinstance(one, Refusal))
-    groups = [one.group for one in good]
-    if len(set(groups)) < 2:
-        why = f"; the first refusal: {refused[0]}" if refused else ""
-        raise InputError(
-            f"expected unsafe runs with a diagnosis, of at least two groups, got {len(good)} runs of"
-            f" {len(set(groups))} groups{why}"
-        )
-    out = group_folds(groups, recipe.folds, recipe.seed)[0]
-    held_out = [good[at] for at in out]
-    stream(recipe.seed, "held out").shuffle(held_out)
-    learnt = [one for at, one in enumerate(good) if at not in set(out)]
-    return Asked(tuple(learnt), tuple(held_out[: recipe.held_out]), refused, len(data) - len(unsafe))
-
-
-def arguments(recipe: Recipe, out: Path, devices: int) -> "GRPOConfig":
-    """The trainer's own options that make the recipe.
-
-    Raises:
-        InputError: the answers of a step cannot be spread evenly.
-    """
-    from trl.trainer.grpo_config import GRPOConfig
-
-    engine = recipe.engine
-    at_once = engine.answers_at_once * devices
-    if recipe.answers % at_once:
-        raise InputError(
-            f"expected questions x group ({recipe.answers}) to be a multiple of engine.answers_at_once x devices"
-            f" ({at_once}); change one of them"
-        )
-    return GRPOConfig(
-        output_dir=str(out / CHECKPOINTS),
-        seed=recipe.seed,
-        max_steps=recipe.steps,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type="constant",
-        # The objective: separate normalisation, two-sided clip by token, mean over tokens and then over answers, and
-        # the plain divergence of GRPO (arXiv:2402.03300 eq. 4), which the trainer's default would weight by the ratio.
-        num_generations=recipe.group,
-        multi_objective_aggregation="normalize_then_sum",
-        reward_weights=[getattr(recipe.weights, axis.value) for axis in AXES],
-        loss_type="grpo",
-        importance_sampling_level="token",
-        epsilon=recipe.clip_low,
-        epsilon_high=recipe.clip_high,
-        beta=recipe.kl,
-        use_bias_correction_kl=False,
-        num_iterations=recipe.passes,
-        temperature=recipe.temperature,
-        max_completion_length=recipe.answer_tokens,
-        per_device_train_batch_size=engine.answers_at_once,
-        gradient_accumulation_steps=recipe.answers // at_once,
-        per_device_eval_batch_size=recipe.group,
-        model_init_kwargs={"dtype": engine.dtype},
-        bf16=engine.dtype == "bfloat16",
-        gradient_checkpointing=engine.save_memory,
-        use_vllm=engine.vllm != "none",
-        vllm_mode="server" if engine.vllm == "server" else "colocate",
-        vllm_server_base_url=engine.vllm_address if engine.vllm == "server" else None,
-        vllm_gpu_memory_utilization=engine.vllm_memory,
-        logging_steps=1,
-        save_steps=recipe.save_every,
-        save_total_limit=2,
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=False,  # rows are texts
-    )
 
 
 def train(
@@ -205,7 +111,7 @@ def train(
     tokenizer = cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(folder))
     if not tokenizer.chat_template:
         raise InputError(f"expected a model with a chat template, got {model!r}")
-    questions = asked(data, tokenizer, recipe, leaves)
+    questions = asked(data, leaves, _counter(tokenizer), recipe)
     _begin(out, recipe, model, questions)
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # TRL's own use of names that transformers retires
@@ -221,6 +127,7 @@ def train(
         len(questions.held_out),
         sum(not one.whole for one in every),
         trainer.state.global_step,
+        _floor(questions),
         before,
         after,
     )
@@ -229,8 +136,22 @@ def train(
     return report, questions
 
 
+def _counter(tokenizer: "PreTrainedTokenizerBase") -> Count:
+    def tokens(messages: Sequence[Message]) -> int:
+        said = [{"role": one.role, "content": one.content} for one in messages]
+        found = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=True, return_dict=True)
+        return len(cast("dict[str, list[int]]", found)["input_ids"])
+
+    return tokens
+
+
 def _begin(out: Path, recipe: Recipe, model: str, questions: Asked) -> None:
-    """Note what is learnt, or check that it is what was begun; more steps may be asked for than at first."""
+    """Note what is learnt, or check that it is what was begun; more steps may be asked for than at first.
+
+    Of several processes the first one does it.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return
     noted = {
         "recipe": recipe.model_dump(exclude={"steps"}),
         "model": model,
@@ -270,7 +191,7 @@ def _trainer(
     trainer = DiagnosisTrainer(
         model=str(folder),
         processing_class=tokenizer,
-        args=arguments(recipe, out, int(os.environ.get("WORLD_SIZE", "1"))),
+        args=arguments(recipe, out / CHECKPOINTS, int(os.environ.get("WORLD_SIZE", "1"))),
         train_dataset=Dataset.from_list([one.row() for one in questions.learnt]),
         eval_dataset=Dataset.from_list([one.row() for one in questions.held_out]),
         reward_funcs=cast("Any", rewards(taxonomy, recipe.reasoning_words)),
@@ -307,6 +228,14 @@ def _measure(trainer: "DiagnosisTrainer") -> Figures:
         {axis.value: told[f"eval_over_labelled/{axis.value}"] for axis in AXES},
         told["eval_in_form"],
     )
+
+
+def _floor(questions: Asked) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for axis in AXES:
+        ((leaf, _),) = Counter(one.gold.on(axis) for one in questions.learnt).most_common(1)
+        found[axis.value] = sum(one.gold.on(axis) == leaf for one in questions.held_out) / len(questions.held_out)
+    return found
 
 
 def _keep(trainer: "DiagnosisTrainer", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, out: Path) -> None:

@@ -8,10 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gelert.backends.base import Message
+from gelert.core.errors import InputError
 from gelert.core.example import Refusal
+from gelert.core.seeds import stream
 from gelert.core.taxonomy import Axis, Diagnosis, Taxonomy, selectable
 from gelert.core.trajectory import Trajectory
-from gelert.evals.benches import Labelled
+from gelert.evals.benches import Labelled, group_folds
+from gelert.forge.guard_rl_recipe import Recipe
 from gelert.forge.guard_rl_reward import CONTRACT
 from gelert.guard.prompts.agentdog import render
 from gelert.guard.prompts.render import elide
@@ -43,6 +46,41 @@ class Question:
         """As a row of a data set for TRL: ``prompt``, and the right slug of each axis under the axis' name."""
         said = [{"role": one.role, "content": one.content} for one in self.messages]
         return {"prompt": said, **{axis.value: self.gold.on(axis) for axis in Axis}}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Runs as questions, one fold of whose groups is held out."""
+
+    learnt: tuple[Question, ...]
+    held_out: tuple[Question, ...]
+    refused: tuple[Refusal, ...]
+    safe: int
+    """Runs that are not unsafe: the fine contract is not asked of them."""
+
+
+def asked(data: Sequence[Labelled], taxonomy: Taxonomy, count: Count, recipe: Recipe) -> Asked:
+    """The questions about the unsafe runs in ``data``.
+
+    Raises:
+        InputError: fewer than two groups of them can be asked about.
+    """
+    unsafe = [one for one in data if one.unsafe]
+    found = [question(one, taxonomy, count, recipe.prompt_tokens) for one in unsafe]
+    good = [one for one in found if isinstance(one, Question)]
+    refused = tuple(one for one in found if isinstance(one, Refusal))
+    groups = [one.group for one in good]
+    if len(set(groups)) < 2:
+        why = f"; the first refusal: {refused[0]}" if refused else ""
+        raise InputError(
+            f"expected unsafe runs with a diagnosis, of at least two groups, got {len(good)} runs of"
+            f" {len(set(groups))} groups{why}"
+        )
+    out = set(group_folds(groups, recipe.folds, recipe.seed)[0])
+    held_out = [good[at] for at in sorted(out)]
+    stream(recipe.seed, "held out").shuffle(held_out)
+    learnt = tuple(one for at, one in enumerate(good) if at not in out)
+    return Asked(learnt, tuple(held_out[: recipe.held_out]), refused, len(data) - len(unsafe))
 
 
 def question(item: Labelled, taxonomy: Taxonomy, count: Count, most: int) -> Question | Refusal:

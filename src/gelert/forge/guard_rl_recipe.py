@@ -3,11 +3,15 @@
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gelert.core.errors import InputError
+from gelert.forge.guard_rl_reward import AXES
+
+if TYPE_CHECKING:
+    from trl.trainer.grpo_config import GRPOConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -58,11 +62,11 @@ class Recipe(_Strict):
     steps: Count = 500
     """Not published."""
     questions: Count = 16
-    """Runs asked about in a step, over which advantages are normalised. Not published."""
+    """Runs asked about at once, over whose answers advantages are normalised. Not published."""
     group: Annotated[int, Field(ge=2)] = 8
     """Answers to each."""
     passes: Count = 1
-    """Updates on the answers of a step; the clip acts from the second on. Not published."""
+    """Steps that the same answers are used for; the clip acts from the second on. Not published."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-6
     """Constant."""
     kl: Annotated[float, Field(ge=0)] = 0.001
@@ -83,7 +87,7 @@ class Recipe(_Strict):
     held_out: Count = 64
     """At most so many of its runs are asked about, before and after."""
     save_every: Count = 50
-    """Steps between checkpoints."""
+    """Steps between checkpoints; a multiple of ``passes``."""
     adapter: Adapter | None = None
     """None trains all weights."""
     engine: Engine = Engine()
@@ -109,3 +113,68 @@ class Recipe(_Strict):
         except ValidationError as fault:
             told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in fault.errors())
             raise InputError(f"expected the fields of a recipe, got {told} ({path})") from None
+
+
+def arguments(recipe: Recipe, folder: Path, devices: int) -> "GRPOConfig":
+    """The trainer's own options that make the recipe.
+
+    Args:
+        recipe: of the learning.
+        folder: of the checkpoints.
+        devices: on which it runs, a process each.
+
+    Raises:
+        InputError: the answers of a step cannot be spread evenly, or a checkpoint would fall between its passes.
+    """
+    from trl.trainer.grpo_config import GRPOConfig
+
+    engine = recipe.engine
+    at_once = engine.answers_at_once * devices
+    if recipe.answers % at_once:
+        raise InputError(
+            f"expected questions x group ({recipe.answers}) to be a multiple of engine.answers_at_once x devices"
+            f" ({at_once}); change one of them"
+        )
+    if recipe.save_every % recipe.passes:
+        raise InputError(
+            f"expected save_every to be a multiple of passes ({recipe.passes}), got {recipe.save_every}; the answers of"
+            " a step are not kept in checkpoints"
+        )
+    return GRPOConfig(
+        output_dir=str(folder),
+        seed=recipe.seed,
+        max_steps=recipe.steps,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="constant",
+        # The objective: separate normalisation, two-sided clip by token, mean over tokens and then over answers, and
+        # the plain divergence of GRPO (arXiv:2402.03300 eq. 4), which the trainer's default would weight by the ratio.
+        num_generations=recipe.group,
+        multi_objective_aggregation="normalize_then_sum",
+        reward_weights=[getattr(recipe.weights, axis.value) for axis in AXES],
+        loss_type="grpo",
+        importance_sampling_level="token",
+        epsilon=recipe.clip_low,
+        epsilon_high=recipe.clip_high,
+        beta=recipe.kl,
+        use_bias_correction_kl=False,
+        num_iterations=recipe.passes,
+        temperature=recipe.temperature,
+        max_completion_length=recipe.answer_tokens,
+        per_device_train_batch_size=engine.answers_at_once,
+        gradient_accumulation_steps=recipe.answers // at_once,
+        per_device_eval_batch_size=recipe.group,
+        model_init_kwargs={"dtype": engine.dtype},
+        bf16=engine.dtype == "bfloat16",
+        gradient_checkpointing=engine.save_memory,
+        use_vllm=engine.vllm != "none",
+        vllm_mode="server" if engine.vllm == "server" else "colocate",
+        vllm_server_base_url=engine.vllm_address if engine.vllm == "server" else None,
+        vllm_gpu_memory_utilization=engine.vllm_memory,
+        vllm_max_model_length=recipe.prompt_tokens + recipe.answer_tokens,
+        logging_steps=1,
+        save_steps=recipe.save_every,
+        save_total_limit=2,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,  # rows are texts
+    )

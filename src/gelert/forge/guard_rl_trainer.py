@@ -3,7 +3,8 @@
 TRL's own ``multi_objective_aggregation="normalize_then_sum"`` normalises every reward within its group, sums them by
 their weights and normalises over the batch (arXiv:2601.05242, as used by arXiv:2605.29801). A group stays if any reward
 varies in it; the others would shrink the batch's spread and pull at the KL term, so their rewards are withheld (as
-those of answers that nobody could score) and their tokens masked.
+those of answers that nobody could score) and their tokens masked. They still count in the number of answers by which
+the loss is divided: a batch with few groups that differ makes a small step.
 """
 
 from collections.abc import Callable

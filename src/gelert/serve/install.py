@@ -35,6 +35,8 @@ class Change:
     """Empty if there is no file."""
     after: str
     """Empty if there shall be none."""
+    first: bool
+    """Whether nothing of ours stood there before, so that it is worth a backup."""
 
     @property
     def needed(self) -> bool:
@@ -44,12 +46,30 @@ class Change:
 
 def command_line(runtime: Runtime, event: str) -> str:
     """What the runtime's shell runs. If not even Python starts, the shell itself blocks: both runtimes go on else."""
-    run = shlex.join([sys.executable, "-I", "-S", str(Path(shim.__file__)), runtime.value, event])
+    path = Path(shim.__file__)
+    words = [python(), "-I", "-S", str(path), runtime.value, event]
+    run = f"[ -r {shlex.quote(str(path))} ] && {shlex.join(words)}"
     reason = f"{SIGN} degraded, blocked: its hook did not run; do: gelert install {runtime.value}"
-    if event == "MessageDisplay":
-        shown = {"hookEventName": event, "displayContent": f"[withheld] {reason}"}
-        return f"{run} || printf %s {shlex.quote(json.dumps({'hookSpecificOutput': shown}))}"
-    return f"{run} || {{ [ $? -eq 2 ] || echo {shlex.quote(reason)} >&2; exit 2; }}"
+    match event:
+        case "MessageDisplay":
+            shown = {"hookEventName": event, "displayContent": f"[withheld] {reason}"}
+            instead = _printed({"hookSpecificOutput": shown})
+        case "Stop":
+            # Sent back, the reply would come again without end: nobody reads here whether it was sent back before.
+            instead = _printed({"continue": False, "stopReason": reason, "systemMessage": reason})
+        case _:
+            instead = f"echo {shlex.quote(reason)} >&2; exit {shim.BLOCK}"
+    return f"{run} || {{ [ $? -eq {shim.BLOCK} ] && exit {shim.BLOCK}; {instead}; }}"
+
+
+def python() -> str:
+    """The interpreter under one name, however this process was started: Codex's trust hangs on the letters."""
+    named = Path(sys.prefix) / "bin" / "python3"
+    return str(named if named.exists() else sys.executable)
+
+
+def _printed(value: Object) -> str:
+    return f"printf %s {shlex.quote(json.dumps(value))}"
 
 
 def is_ours(hook: Object) -> bool:
@@ -118,7 +138,7 @@ def carry_out(change: Change) -> Path | None:
     path.parent.mkdir(parents=True, exist_ok=True)
     backup = path.with_name(path.name + BACKUP)
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-    if change.before and not backup.exists():
+    if change.first and change.before and not backup.exists():
         _write(backup, change.before, mode)
     if change.after:
         _write(path, change.after, mode)
@@ -139,13 +159,15 @@ def _write(path: Path, text: str, mode: int) -> None:
 def _change(runtime: Runtime, folder: Path, *, put: bool) -> Change:
     path = settings_file(runtime, folder)
     before, found = _text(path), settings(path)
-    if runtime is Runtime.OPENCLAW:
-        after = _with_plugin(found) if put else _without_plugin(found)
+    without = _without_plugin(found) if runtime is Runtime.OPENCLAW else _with_hooks(found, runtime, put=False)
+    if put:
+        after = _with_plugin(found) if runtime is Runtime.OPENCLAW else _with_hooks(found, runtime, put=True)
     else:
-        after = _with_hooks(found, runtime, put=put)
+        after = without
     if after == found:
-        return Change(path, before, before)
-    return Change(path, before, json.dumps(after, indent=2, ensure_ascii=False) + "\n" if after else "")
+        return Change(path, before, before, first=False)
+    text = json.dumps(after, indent=2, ensure_ascii=False) + "\n" if after else ""
+    return Change(path, before, text, first=without == found)
 
 
 def _text(path: Path) -> str:

@@ -15,7 +15,7 @@ from gelert.core.errors import InputError
 from gelert.serve.limits import Limits
 
 MOST_CONNECTIONS = 4_096
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.001
 """How long one thread may keep the interpreter: a decision changes threads four times, and 5 ms each would be felt."""
 
 
