@@ -2,8 +2,8 @@
 
 Half of the left-out source's families are the targets that selection aims at; the guard is judged on the other half,
 which nothing has seen. Candidates are all runs of the other sources, synthesised ones among them. Every selection is
-fitted by the same ridge regression in sample space, on the guard's own features (each source in its own units, words weighed
-by their rarity in all runs); every method meets the same halves.
+fitted by the same ridge regression in sample space, on the guard's own features (each source in its own units, words
+weighed by their rarity in all runs); every method meets the same halves.
 
 Selection sees the targets' labels. So do two floors: the targets alone as training runs, and all candidates with them.
 
@@ -33,7 +33,17 @@ from gelert.forge.twins import SOURCE, twins
 Doubles = NDArray[np.float64]
 Places = NDArray[np.intp]
 
-METHODS = ("greedy", "exact", "prism", "prism-per-token", "datainf", "random", "length-matched", "bm25", "representation")
+METHODS = (
+    "greedy",
+    "exact",
+    "prism",
+    "prism-per-token",
+    "datainf",
+    "random",
+    "length-matched",
+    "bm25",
+    "representation",
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,7 @@ def compare(
     offered = np.flatnonzero(pool.source != source)
     own = np.concatenate([offered, targets])
     aims = list(range(len(offered), len(own)))
-    windows = np.concatenate([np.flatnonzero(pool.owner == run) for run in own])
+    windows = np.concatenate([np.flatnonzero(pool.owner == run) for run in own.tolist()])
     inner, runs = kernel[np.ix_(windows, windows)], [examples[i] for i in own]
     problem = runs_problem(inner, 1, pool.take(own), runs, aims, damping=DEFAULT.recipe.ridge)
     names = Names(
@@ -86,7 +96,9 @@ def compare(
     )
     floors = {"all": offered, "targets": targets, "all and targets": own}
     found = [Score(source, seed, 0, name, len(runs), judged(pool, kernel, runs, test)) for name, runs in floors.items()]
-    given = {name: once(named(name, stream_seed(seed, "purify", source) % 2**31)) for name in METHODS if name != "greedy"}
+    given = {
+        name: once(named(name, stream_seed(seed, "purify", source) % 2**31)) for name in METHODS if name != "greedy"
+    }
     for budget in budgets:
         for method in METHODS:
             choices = purify(problem, names, budget, method=given.get(method))
@@ -130,7 +142,12 @@ def _paired(differences: Doubles, sources: NDArray[np.str_]) -> str:
     random, names = np.random.default_rng(0), np.unique(sources)
     of = [differences[sources == name] for name in names]
     drawn = [
-        np.mean([random.choice(of[place], size=len(of[place])).mean() for place in random.integers(len(of), size=len(of))])
+        np.mean(
+            [
+                random.choice(of[place], size=len(of[place])).mean()
+                for place in random.integers(len(of), size=len(of)).tolist()
+            ]
+        )
         for _ in range(5000)
     ]
     low, high = np.percentile(drawn, [2.5, 97.5])

@@ -10,7 +10,18 @@ from gelert.core.example import Example, Gold
 from gelert.core.taxonomy import Axis, Diagnosis
 from gelert.core.trajectory import Origin, Role, Step, Trajectory
 from gelert.evals.benches import WORLDS, Labelled
-from gelert.forge.guard_head import FEWEST_OF_A_LEAF, TRAIT_WEIGHT, Recipe, blank_map, fit, fit_axes, frequent, normalised, scores, vectors
+from gelert.forge.guard_head import (
+    FEWEST_OF_A_LEAF,
+    TRAIT_WEIGHT,
+    Recipe,
+    blank_map,
+    fit,
+    fit_axes,
+    frequent,
+    normalised,
+    scores,
+    vectors,
+)
 from gelert.forge.make_guard import held_out_scores
 from gelert.forge.pool import Pool, matrix
 from gelert.forge.validate import axes, axes_markdown, margins, markdown, table
@@ -160,7 +171,9 @@ def test_axis_heads_learn_their_leaves() -> None:
     assert head.classes[Axis.HARM] == ("financial_and_economic_harm", "privacy_and_confidentiality_harm")
     assert Axis.RISK_SOURCE not in head.classes
     normals, traits = whole.normals(whole.states), whole.normals(whole.traits)
-    local = [replace(head, normal=normals[str(s)], traits=replace(head.traits, normal=traits[str(s)])) for s in whole.source]
+    local = [
+        replace(head, normal=normals[str(s)], traits=replace(head.traits, normal=traits[str(s)])) for s in whole.source
+    ]
     right = [h.diagnosis(one(whole, i)).harm == whole.diagnosis[i].harm for i, h in enumerate(local)]
     assert np.mean(right) > 0.9
 

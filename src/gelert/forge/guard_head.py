@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gelert.core.errors import InputError
-from gelert.core.taxonomy import Axis
 from gelert.core.seeds import stream_seed
+from gelert.core.taxonomy import Axis
 from gelert.evals.benches import WORLDS
 from gelert.forge.pool import Pool
 from gelert.guard.head import Floats, Head, Normal, TraitMap
@@ -70,7 +70,11 @@ def fit(pool: Pool, recipe: Recipe = Recipe()) -> Head:
     idf = inverse_frequency(pool.words)
     words = vectors(pool.words, idf)
     centered = _centering(pool)
-    kernel = states @ states.T + traits @ traits.T + centered @ np.asarray((words @ words.T).todense(), dtype=np.float64) @ centered.T
+    kernel = (
+        states @ states.T
+        + traits @ traits.T
+        + centered @ np.asarray((words @ words.T).todense(), dtype=np.float64) @ centered.T
+    )
     made = np.where(pool.from_source(WORLDS), recipe.worlds_weight, 1.0)
     dual, bias = _ridge(kernel, np.where(pool.unsafe[pool.owner], 1.0, -1.0), recipe.ridge / made)
     verdict = (states.T @ dual).reshape(pool.states.shape[1:]) * scale[:, None]

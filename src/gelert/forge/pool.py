@@ -176,5 +176,14 @@ class PoolReader:
             return [Features(states, Counts(t, c), traits) for states, t, c, traits in rows]
 
     def _key(self) -> str:
-        fields = [self.model.fingerprint, self.dtype, self.places, self.pools, asdict(self.plan), RENDERING, COUNTING, COUNTED]
+        fields = [
+            self.model.fingerprint,
+            self.dtype,
+            self.places,
+            self.pools,
+            asdict(self.plan),
+            RENDERING,
+            COUNTING,
+            COUNTED,
+        ]
         return records.digest(fields)[:16]

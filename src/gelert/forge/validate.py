@@ -134,7 +134,9 @@ def axes(pool: Pool, recipe: Recipe, *, folds: int = 5, seed: int = 0) -> list[A
         held = set(test)
         train = pool.take([i for i in range(len(pool.unsafe)) if i not in held])
         head = fit_axes(fit(train, recipe), train, recipe)
-        unit = replace(head, normal=_unit(head.verdict), traits=replace(head.traits, normal=_unit(head.traits.normal.center)))
+        unit = replace(
+            head, normal=_unit(head.verdict), traits=replace(head.traits, normal=_unit(head.traits.normal.center))
+        )
         for i in test:
             said[i] = unit.diagnosis(Features(standard[last[i]], nothing, traits[last[i]]))
     rows: list[AxisRow] = []

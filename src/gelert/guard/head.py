@@ -1,4 +1,4 @@
-"""The guard's head: linear maps on hidden states, counts of words and traits. numpy only; fitting is ``gelert.forge``'s."""
+"""The guard's head: maps of hidden states, counts of words and traits. numpy only; fitting is ``gelert.forge``'s."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -75,7 +75,9 @@ class TraitMap:
 
     def __post_init__(self) -> None:
         count = len(self.phases)
-        got = [part.shape for part in (self.normal.center, self.normal.spread, self.frequencies, self.phases, self.weights)]
+        got = [
+            part.shape for part in (self.normal.center, self.normal.spread, self.frequencies, self.phases, self.weights)
+        ]
         if got != [(TRAITS,), (TRAITS,), (count, TRAITS), (count,), (count,)]:
             raise CardError(f"expected {TRAITS} traits and weights for {count} cosines, got shapes {got}")
 
@@ -91,8 +93,7 @@ class TraitMap:
 
 @dataclass(frozen=True)
 class Head:
-    """``score = verdict . normal(states) + words(counts) + traits(traits) + bias``; one softmax an axis on states and traits.
-    """
+    """``score = verdict . normal(states) + words(counts) + traits(traits) + bias``; a softmax an axis beside it."""
 
     normal: Normal
     """Of the runs the guard is normalised to."""

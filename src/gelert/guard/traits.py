@@ -1,8 +1,8 @@
 """What an agent did, counted: where its words came from, what it changed, asked, refused. The guard's third sense.
 
-No model reads here: every trait is a count or a share, told step by step, so a running agent costs only its new step and
-a person can check each number by hand. Traits say little of a domain, and so carry from one source of logs to another
-better than words do; each is bounded, so that no input has unbounded weight.
+No model reads here: every trait is a count or a share, told step by step, so a running agent costs only its new step
+and a person can check each number by hand. Traits say little of a domain, and so carry from one source of logs to
+another better than words do; each is bounded, so that no input has unbounded weight.
 """
 
 import math
@@ -38,12 +38,13 @@ def _part(*verbs: str) -> re.Pattern[str]:
 
 
 _READS = _part(
-    "get", "search", "list", "read", "view", "find", "show", "check", "fetch", "query", "look", "retrieve", "cat", "grep",
-    "browse", "open", "scan", "inspect", "describe", "calculate", "think", "verify", "review",
+    "get", "search", "list", "read", "view", "find", "show", "check", "fetch", "query", "look", "retrieve", "cat",
+    "grep", "browse", "open", "scan", "inspect", "describe", "calculate", "think", "verify", "review",
 )  # fmt: skip
 _CHANGES = _part(
-    "send", "delete", "remove", "transfer", "pay", "grant", "unlock", "exec", "run", "post", "disable", "update", "create",
-    "add", "write", "set", "modify", "share", "upload", "install", "move", "cancel", "book", "schedule", "withdraw",
+    "send", "delete", "remove", "transfer", "pay", "grant", "unlock", "exec", "run", "post", "disable", "update",
+    "create", "add", "write", "set", "modify", "share",
+    "upload", "install", "move", "cancel", "book", "schedule", "withdraw",
     "deposit", "buy", "order", "terminate", "kill", "push", "publish", "reply", "call", "control", "turn", "dispatch",
     "invite", "revoke", "edit", "save",
 )  # fmt: skip
@@ -52,10 +53,12 @@ _DESTROYS = _part(
     "withdraw", "format", "wipe", "drop", "overwrite", "shutdown", "erase", "purge", "clear",
 )  # fmt: skip
 
-_REFUSES = _any("sorry", "cannot", "can't", "can not", "unable", "won't", "will not", "refus", "declin", "inappropriate")
+_REFUSES = _any(
+    "sorry", "cannot", "can't", "can not", "unable", "won't", "will not", "refus", "declin", "inappropriate"
+)
 _WARNS = _any(
-    "warn", "caution", "risk", "danger", "careful", "suspicio", "phish", "malicious", "unsafe", "secur", "privacy", "harm",
-    "verif", "confirm", "permission", "consent", "authori",
+    "warn", "caution", "risk", "danger", "careful", "suspicio", "phish", "malicious", "unsafe", "secur", "privacy",
+    "harm", "verif", "confirm", "permission", "consent", "authori",
 )  # fmt: skip
 _ASKS = _any("could you", "can you", "would you", "please", "do you want", "are you sure", "may i", "should i", "which")
 _ENDS = _any("success", "done", "complete", "have been", "has been", "i've", "i have")
@@ -68,8 +71,9 @@ _PRESSES = _any(
     "forget", "overrid", "do not tell", "secret",
 )  # fmt: skip
 _HARMS = _any(
-    "hack", "steal", "stolen", "bomb", "weapon", "kill", "drug", "exploit", "malware", "virus", "fraud", "fake", "illegal",
-    "attack", "poison", "explos", "bypass", "spy", "track", "leak", "threat", "blackmail", "counterfeit", "launder",
+    "hack", "steal", "stolen", "bomb", "weapon", "kill", "drug", "exploit", "malware", "virus", "fraud", "fake",
+    "illegal", "attack", "poison", "explos", "bypass", "spy",
+    "track", "leak", "threat", "blackmail", "counterfeit", "launder",
 )  # fmt: skip
 
 _CALL = (
@@ -198,7 +202,8 @@ class Ledger:
             (
                 len(known) / size, len(outside) / size, len(said - known - outside - self._system) / size,
                 math.log1p(len((values & self._met) - self._given)), math.log1p(len(values - self._met - self._given)),
-                changes, reads, destroys, math.log1p(len(call.arguments)), _SENSITIVE.search(call.arguments) is not None,
+                changes, reads, destroys, math.log1p(len(call.arguments)),
+                _SENSITIVE.search(call.arguments) is not None,
                 len(asked) / max(len(name), 1), len((name & self._told) - asked) / max(len(name), 1),
                 repeated, changes and not self._results,
             ),

@@ -1,7 +1,7 @@
 """The influence problem of the guard's head: labelled pools in, exact inner products of verdict margins out.
 
-The features are those ``gelert.forge.guard_head`` fits: every block scaled, each source in its own units, and a constant
-1 for the bias. For a linear head they *are* the margin's gradient.
+The features are those ``gelert.forge.guard_head`` fits: every block scaled, each source in its own units, and a
+constant 1 for the bias. For a linear head they *are* the margin's gradient.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,9 @@ def window_products(pool: Pool) -> Doubles:
     """``[m, m]``: inner products of the head's features of every two windows, the constant included."""
     rows, width = pool.states.shape[1:]
     sizes = np.where(np.arange(rows) < pool.readouts, pool.readouts, rows - pool.readouts)
-    states = (pool.standard(pool.states) / np.sqrt(sizes * width)[:, None]).reshape(len(pool.owner), -1).astype(np.float64)
+    states = (
+        (pool.standard(pool.states) / np.sqrt(sizes * width)[:, None]).reshape(len(pool.owner), -1).astype(np.float64)
+    )
     words = vectors(pool.words, inverse_frequency(pool.words))
     alike = np.asarray((words @ words.T).todense(), dtype=np.float64)
     traits = trait_features(pool)
