@@ -52,6 +52,12 @@ def test_a_second_start_goes_on_where_the_first_ended(tmp_path: Path) -> None:
     assert (found.records, found.head.number, found.faults) == (7, 7, ())
 
 
+def test_closing_twice_is_closing(tmp_path: Path) -> None:
+    with Audit(tmp_path / "a.db") as audit:
+        audit.close()
+    assert checked(tmp_path / "a.db").faults == ()
+
+
 def test_two_services_do_not_write_to_one_file(tmp_path: Path) -> None:
     with Audit(tmp_path / "a.db"), pytest.raises(InputError, match="another service"):
         Audit(tmp_path / "a.db")

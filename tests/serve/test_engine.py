@@ -232,3 +232,16 @@ def test_a_decision_that_cannot_be_written_down_is_not_given_as_sound(tmp_path: 
     assert full.decision.degraded
     assert (full.number, sound.number) == (0, 1)
     assert sound.decision == Allow()
+
+
+def test_a_guard_that_hangs_does_not_keep_the_service_from_closing_its_audit(tmp_path: Path) -> None:
+    guard = ScriptedGuard(Mood.HANGS, hang_seconds=3.0)
+
+    async def working() -> None:
+        engine = Engine(guard, Policy(), Audit(tmp_path / "audit.db"), replace(QUICK, max_waiting=1))
+        await asyncio.gather(*(engine.decide(Asked(Surface.REPLY, said())) for _ in range(4)))
+        await engine.close()
+
+    asyncio.run(working())
+    guard.release.set()
+    assert (checked(tmp_path / "audit.db").records, checked(tmp_path / "audit.db").faults) == (4, ())

@@ -21,6 +21,12 @@ On SIGTERM it takes no more questions, answers those it has, and closes the audi
 
 @click.command(epilog=EPILOG)
 @guard_option
+@click.option(
+    "--policy",
+    "policy_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What each surface does about a verdict (TOML); read again when it changes. Default: block what is unsafe.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--name", "names", multiple=True, help="A further name that requests may call the service by (Host).")
 @click.option("--port", type=click.IntRange(0, 65535), default=8787, show_default=True, help="0 takes a free one.")
@@ -44,6 +50,7 @@ On SIGTERM it takes no more questions, answers those it has, and closes the audi
 )
 def command(
     guard_name: str | None,
+    policy_path: Path | None,
     host: str,
     names: tuple[str, ...],
     port: int,
@@ -67,6 +74,7 @@ def command(
             raise
         raise missing_extra("the service", "serve") from None
     from gelert.guard.policy import Policy
+    from gelert.guard.policy_file import PolicyFile
     from gelert.serve import places
     from gelert.serve.audit import Audit
     from gelert.serve.engine import Engine, Limits
@@ -74,10 +82,11 @@ def command(
     from gelert.serve.proxy.upstream import upstream
 
     limits = Limits(deadline_seconds=deadline)
+    policy = PolicyFile(policy_path) if policy_path else Policy()
     token = places.token(places.token_path())
     doors = [listen.tcp(host, port), listen.unix(socket_path or places.socket_path())]
     audit = Audit(audit_path or places.audit_path(), audit_key, power_safe=power_safe)
-    engine = Engine(open_guard(guard_name), Policy(), audit, limits)
+    engine = Engine(open_guard(guard_name), policy, audit, limits)
     settings = Settings(token, (*LOOPBACK, host, *names), (proxy.PREFIX,))
     routers = [hooks.router(engine), proxy.router(engine, [upstream(one) for one in upstreams])]
     click.echo(f"guard   {engine.guard.name}")

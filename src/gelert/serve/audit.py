@@ -117,7 +117,9 @@ class Audit:
         return done
 
     def close(self) -> None:
-        """Write what waits, sign the end for good, and let go of the file."""
+        """Write what waits, and let go of the file; a second time does nothing."""
+        if not self._writer.is_alive():
+            return
         self._waiting.put(None)
         self._writer.join()
         os.close(self._lock)

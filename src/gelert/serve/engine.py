@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gelert.core.decision import Decision, strictest
@@ -122,7 +123,8 @@ class Engine:
     async def close(self) -> None:
         """Let the guard finish what it is at, and close the audit. A guard that hangs is not waited for."""
         for _ in self._threads:
-            await asyncio.to_thread(self._queue.put, None, timeout=self.limits.deadline_seconds)
+            with suppress(queue.Full):  # a guard that hangs: its threads end with the process
+                await asyncio.to_thread(self._queue.put, None, timeout=self.limits.deadline_seconds)
         for thread in self._threads:
             await asyncio.to_thread(thread.join, self.limits.deadline_seconds)
         await asyncio.to_thread(self.audit.close)
@@ -187,7 +189,8 @@ class Engine:
                 self.counts.faults["guard"] += 1
                 verdict = Unreadable(f"expected a verdict, got {type(fault).__name__} from the guard")
             del self._busy[name]
-            job.loop.call_soon_threadsafe(_settle, job.done, verdict)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                job.loop.call_soon_threadsafe(_settle, job.done, verdict)
 
 
 def _sound(verdict: Verdict) -> Verdict:

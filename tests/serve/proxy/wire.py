@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +74,7 @@ class Scripted:
 
 
 @contextmanager
-def listening(app: ASGIApp, lifespan: str = "off") -> Iterator[int]:
+def listening(app: ASGIApp, lifespan: str = "off") -> Generator[int]:
     """The port on which ``app`` is served for as long as the block lasts."""
     config = uvicorn.Config(app, log_config=None, lifespan="on" if lifespan == "on" else "off", access_log=False)
     server = uvicorn.Server(config)
@@ -100,7 +100,7 @@ def proxied(
     policy: Policy = Policy(),  # noqa: B008 - frozen
     limits: Limits = QUICK,
     bounds: Bounds = Bounds(),  # noqa: B008 - frozen
-) -> Iterator["Client"]:
+) -> Generator["Client"]:
     """A client of a proxy in front of ``upstream``, which is named ``up``."""
     engine = Engine(guard, policy, Audit(folder / "audit.db"), limits)
     with listening(upstream) as behind:
