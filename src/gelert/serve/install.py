@@ -84,16 +84,8 @@ def entry(runtime: Runtime, event: str) -> Object:
 
 
 def plugin_folder() -> Path:
-    """Where the OpenClaw plugin lies: in the package, or in the checkout.
-
-    Raises:
-        InputError: it is in neither.
-    """
-    here = Path(__file__).resolve()
-    for folder in (here.parent / "openclaw_plugin", here.parents[3] / "plugins" / "openclaw"):
-        if (folder / "openclaw.plugin.json").is_file():
-            return folder
-    raise InputError("expected the OpenClaw plugin in the package, got none; install gelert from its wheel or checkout")
+    """Where the OpenClaw plugin lies."""
+    return Path(__file__).resolve().parent / "openclaw_plugin"
 
 
 def installed(runtime: Runtime, folder: Path) -> Change:
@@ -261,7 +253,7 @@ def _is_plugin(path: object) -> bool:
     try:
         return as_object(json.loads(named.read_text(encoding="utf-8"))).get("id") == PLUGIN
     except (OSError, ValueError):
-        return path.endswith(("plugins/openclaw", "openclaw_plugin"))
+        return path.endswith("openclaw_plugin")
 
 
 def _inside(holder: Object, key: str) -> Object:
