@@ -89,8 +89,8 @@ def compare(
     inner, runs = kernel[np.ix_(windows, windows)], [examples[i] for i in own]
     problem = runs_problem(inner, 1, pool.take(own), runs, aims, damping=DEFAULT.recipe.ridge)
     names = Names(
-        tuple(name_of(examples[i]) for i in offered),
-        tuple(name_of(examples[i]) for i in targets),
+        tuple(name_of(examples[i]) for i in offered.tolist()),
+        tuple(name_of(examples[i]) for i in targets.tolist()),
         tuple(stratum(pool.diagnosis[i], unsafe=bool(pool.unsafe[i])) for i in offered),
         tuple(pool.group[i] for i in offered),
     )
