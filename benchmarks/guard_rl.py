@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from gelert.core import records
 from gelert.core.example import Example, Gold
 from gelert.core.seeds import stream
 from gelert.core.taxonomy import Axis, Diagnosis, Taxonomy, builtin
@@ -27,6 +28,7 @@ from gelert.forge.guard_rl import Report, train
 from gelert.forge.guard_rl_prompts import shortened
 from gelert.forge.guard_rl_recipe import Adapter, Engine, Recipe
 from gelert.forge.guard_rl_reward import AXES, CONTRACT
+from gelert.forge.guard_rl_trainer import LOG, LOG_KIND
 from gelert.forge.sample import Item, Outcome
 from gelert.forge.synthesise import Synthesiser
 from gelert.guard.prompts.agentdog import render
@@ -200,6 +202,7 @@ def on_toy(folder: Path, *, n: int, taught: int, steps: int, seed: int) -> None:
     report, _ = train(items, str(folder / "taught"), folder / "rl", recipe, taxonomy=taxonomy(), tell=clock.step)
     clock.tell(f"{steps} steps by reward")
     show(report)
+    course(folder / "rl", every=max(1, steps // 6))
 
 
 def on_real(folder: Path, model: str, *, steps: int, seed: int) -> None:
@@ -250,6 +253,16 @@ def show(report: Report) -> None:
     print(f"| in form | | {report.before.in_form:.3f} | {report.after.in_form:.3f} |", flush=True)
 
 
+def course(folder: Path, *, every: int) -> None:
+    """What the answers to the runs learnt from were worth on the way, on average over ``every`` steps."""
+    rows = [cast("dict[str, float]", row) for row in records.read(folder / LOG, *LOG_KIND)]
+    names = [*(f"accuracy/{axis.value}" for axis in AXES), "in_form", "kept_groups", "kl"]
+    print("\n| to step | " + " | ".join(names) + " |\n" + "|---" * (len(names) + 1) + "|")
+    for end in range(every, len(rows) + 1, every):
+        means = [sum(row[name] for row in rows[end - every : end]) / every for name in names]
+        print(f"| {end} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |", flush=True)
+
+
 def _prompt(one: Worked) -> str:
     (message,) = render(CONTRACT, one.item.example.trajectory, taxonomy())
     return message.content
@@ -260,14 +273,14 @@ def main() -> None:
     parser.add_argument("what", choices=["toy", "real"])
     parser.add_argument("--runs", type=int, default=1400)
     parser.add_argument("--taught", type=int, default=120, help="supervised steps before")
-    parser.add_argument("--steps", type=int, help="by reward; 40 of the toy, 3 of a real model")
+    parser.add_argument("--steps", type=int, help="by reward; 120 of the toy, 3 of a real model")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         if options.what == "toy":
-            on_toy(folder, n=options.runs, taught=options.taught, steps=options.steps or 40, seed=options.seed)
+            on_toy(folder, n=options.runs, taught=options.taught, steps=options.steps or 120, seed=options.seed)
         else:
             on_real(folder, options.model, steps=options.steps or 3, seed=options.seed)
 
