@@ -4,16 +4,14 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from gelert.cli.progress import watched
-from gelert.core import records
 from gelert.core.errors import InputError
-from gelert.core.trajectory import Origin
 
 if TYPE_CHECKING:
     from gelert.evals.benches import Labelled
@@ -176,12 +174,13 @@ class _Source:
 def _read(pool: Sequence[Path], targets: Sequence[Path], source: _Source) -> _Read:
     from gelert.forge.influence.heads import head_problem
     from gelert.forge.make_guard import DEFAULT, Design, pool_reader
+    from gelert.forge.pool import content
 
     if source.gradients == "adapter" and source.features is None:
         raise InputError("expected --features FOLDER to keep an adapter's gradients in, got none")
     wanted, offered = _labelled(targets), _labelled(pool)
-    known = {_content(e) for e in wanted}
-    candidates = [e for e in offered if _content(e) not in known]
+    known = {content(e.example.trajectory) for e in wanted}
+    candidates = [e for e in offered if content(e.example.trajectory) not in known]
     if not candidates or not wanted:
         raise InputError(f"expected labelled candidates and targets, got {len(candidates)} and {len(wanted)}")
     if len(candidates) < len(offered):
@@ -215,8 +214,3 @@ def _labelled(paths: Sequence[Path]) -> "Sequence[Labelled]":
     for refusal in loaded.refused:
         print(f"refused  {refusal}", file=sys.stderr)
     return loaded.labelled
-
-
-def _content(item: "Labelled") -> str:
-    """The run without where it was read from."""
-    return records.digest(asdict(replace(item.example.trajectory, origin=Origin())))

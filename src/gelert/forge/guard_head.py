@@ -94,8 +94,8 @@ def fit(pool: Pool, recipe: Recipe = Recipe()) -> Head:
 
 def trait_features(pool: Pool) -> Doubles:
     """``[m, COSINES]``: the block of the traits, scaled."""
-    standard = pool.standard(pool.traits)
-    return blank_map(Normal.of(standard)).cosines(standard).astype(np.float64) * math.sqrt(TRAIT_WEIGHT)
+    cosines = blank_map(pool.cold(pool.traits)).cosines(pool.standard(pool.traits))
+    return cosines.astype(np.float64) * math.sqrt(TRAIT_WEIGHT)
 
 
 def blank_map(normal: Normal) -> TraitMap:

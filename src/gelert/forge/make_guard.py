@@ -20,9 +20,10 @@ from gelert.guard.recalibrate import section
 from gelert.guard.windows import WindowPlan
 
 LIMITS = (
-    "A linear head on a small frozen model and on counts of words. It ranks runs better than it places a threshold for"
-    " a kind of log it has not seen: calibrate it on your own logs (gelert calibrate). Its diagnosis was fitted to weak"
-    " labels. It reads no images. Use it as a first stage, beside rules, not as the only gate."
+    "A head on a small frozen model, on counts of words and on traits of what was done. It ranks runs better than it"
+    " places a threshold for a kind of log it has not seen: calibrate it on your own logs (gelert calibrate). Its"
+    " diagnosis was fitted to weak labels and to synthesised runs. It reads no images. Use it as a first stage, beside"
+    " rules, not as the only gate."
 )
 
 
@@ -114,7 +115,7 @@ def make(folder: Path, design: Design, made: Made, pool: Pool, part: Part | None
     sources = ", ".join(f"{n} {int((pool.source == n).sum())}" for n in np.unique(pool.source))
     card = Card(
         name=made.name,
-        description="Linear head on a frozen model's middle states and on words; reads a run whole or as it grows.",
+        description="Head on a frozen model's middle states, words and traits; reads a run whole or as it grows.",
         limits=LIMITS,
         model=ModelSection(name=design.model, fingerprint=made.fingerprint, layers=design.layers, dtype=design.dtype),
         readouts=tuple(ReadoutSection(tail=tail, layer=layer) for tail, layer in design.places),
@@ -128,7 +129,7 @@ def make(folder: Path, design: Design, made: Made, pool: Pool, part: Part | None
             "runs": f"{len(pool.unsafe)} ({sources})",
             "unsafe": str(int(pool.unsafe.sum())),
             "ridge": str(design.recipe.ridge),
-            "axes": "weak labels from the annotators' sentences (gelert.forge.weak_labels)",
+            "axes": "of synthesised runs what the world knows, of others weak labels (gelert.forge.weak_labels)",
             "machine": f"{platform.machine()}, numpy {np.__version__}",
         },
         figures=made.figures.words(),

@@ -111,6 +111,11 @@ class Pool:
         return out
 
 
+def content(trajectory: Trajectory) -> str:
+    """Identifies a run wherever it lies."""
+    return records.digest(asdict(replace(trajectory, origin=Origin())))
+
+
 def matrix(counts: Sequence[Counts]) -> "csr_matrix":
     """Counts as the rows of a sparse matrix ``[len(counts), TERMS]``."""
     from scipy.sparse import csr_matrix
@@ -153,8 +158,7 @@ class PoolReader:
         readouts = Readouts.build(self.places, self.pools, self.model)
         if self.folder is None:
             return read_whole(self.model, trajectory, readouts, self.plan)
-        read = replace(trajectory, origin=Origin())  # where a run lies changes nothing that is read of it
-        path = self.folder / f"{records.digest(asdict(read))}-{self._key()}.npz"
+        path = self.folder / f"{content(trajectory)}-{self._key()}.npz"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             found = read_whole(self.model, trajectory, readouts, self.plan)

@@ -183,7 +183,8 @@ class Ledger:
             self._texts[0] += found
             self._texts[1] = found
             said = _split(step.text)
-            self._words = _share(said, self._user), _share(said & self._outside, self._outside - self._user, len(said))
+            size = max(len(said), 1)
+            self._words = len(said & self._user) / size, len((said & self._outside) - self._user) / size
         self._end = (not step.calls, "?" in step.text[-80:])
 
     def _call(self, call: ToolCall) -> None:
@@ -236,10 +237,6 @@ def _split(text: str) -> set[str]:
 
 def _parts(text: str) -> set[str]:
     return {part.lower() for part in _NAME.findall(text)}
-
-
-def _share(words: set[str], known: set[str], of: int | None = None) -> float:
-    return len(words & known) / max(len(words) if of is None else of, 1)
 
 
 def _remember(known: set[str], words: Iterable[str]) -> None:

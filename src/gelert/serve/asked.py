@@ -5,8 +5,8 @@ from typing import Protocol
 
 from gelert.core.decision import Decision
 from gelert.core.trajectory import Trajectory
-from gelert.core.verdict import Verdict
-from gelert.guard.policy import Surface
+from gelert.core.verdict import Unreadable, Verdict
+from gelert.guard.policy import Policy, Surface, decide
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +43,23 @@ class PolicySource(Protocol):
     def decide(self, verdict: Verdict, surface: Surface, trajectory: Trajectory) -> Decision:
         """The decision; an ``Unreadable`` verdict fails as the surface's rule says."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What a policy makes of a verdict."""
+
+    decision: Decision
+    failed: bool = False
+    """The policy raised a fault, and the decision is the default policy's where no verdict can be had."""
+
+
+def ruled(policy: PolicySource | Policy, verdict: Verdict, asked: Asked) -> Ruling:
+    """Ask the policy; one that fails lets nothing pass."""
+    if isinstance(policy, Policy):
+        return Ruling(decide(verdict, asked.surface, policy))
+    try:
+        return Ruling(policy.decide(verdict, asked.surface, asked.trajectory))
+    except Exception as fault:  # noqa: BLE001 - the boundary: whatever a policy raises is a missing verdict
+        missing = Unreadable(f"expected a decision of the policy, got {type(fault).__name__}")
+        return Ruling(decide(missing, asked.surface), failed=True)

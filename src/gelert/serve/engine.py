@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from gelert.core.decision import Decision, strictest
 from gelert.core.verdict import Unreadable, Verdict
 from gelert.guard.guard import Guard
-from gelert.guard.policy import Policy, Surface, decide
-from gelert.serve.asked import Answered, Asked, PolicySource
+from gelert.guard.policy import Policy, Surface
+from gelert.serve.asked import Answered, Asked, PolicySource, ruled
 from gelert.serve.audit import Audit
 from gelert.serve.entry import entry
 from gelert.serve.limits import Limits
@@ -163,13 +163,10 @@ class Engine:
         return Answered(decision, verdict, number, milliseconds)
 
     def _decision(self, verdict: Verdict, asked: Asked) -> Decision:
-        if isinstance(self.policy, Policy):
-            return decide(verdict, asked.surface, self.policy)
-        try:
-            return self.policy.decide(verdict, asked.surface, asked.trajectory)
-        except Exception as fault:  # noqa: BLE001 - the boundary: a policy that fails must not let anything pass
+        ruling = ruled(self.policy, verdict, asked)
+        if ruling.failed:
             self.counts.faults["policy"] += 1
-            return decide(Unreadable(f"expected a decision of the policy, got {type(fault).__name__}"), asked.surface)
+        return ruling.decision
 
     def _count(self, surface: Surface, decision: Decision, milliseconds: float) -> None:
         self.counts.decisions[surface.value, type(decision).__name__.lower(), decision.degraded] += 1

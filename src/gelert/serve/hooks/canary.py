@@ -10,10 +10,10 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from gelert.core.decision import Decision, strictest
-from gelert.core.trajectory import Step, Trajectory
-from gelert.core.verdict import Reading, Unreadable, Unsafe
-from gelert.guard.policy import Policy, decide
-from gelert.serve.asked import Answered, Asked, PolicySource
+from gelert.core.trajectory import Step
+from gelert.core.verdict import Reading, Unsafe
+from gelert.guard.policy import Policy
+from gelert.serve.asked import Answered, Asked, PolicySource, ruled
 from gelert.serve.hooks.event import Event
 from gelert.serve.replies import Object, decision_json
 
@@ -69,11 +69,6 @@ def _bears(step: Step, name: str) -> bool:
 
 
 def _unsafe(asked: Asked, policy: PolicySource | Policy) -> Decision:
-    run: Trajectory = asked.trajectory
-    verdict = Unsafe(1.0, Reading(len(run.steps), len(run.steps)), rationale="it bears the mark of gelert doctor")
-    if isinstance(policy, Policy):
-        return decide(verdict, asked.surface, policy)
-    try:
-        return policy.decide(verdict, asked.surface, run)
-    except Exception as fault:  # noqa: BLE001 - the boundary, as in the engine: a policy that fails lets nothing pass
-        return decide(Unreadable(f"expected a decision of the policy, got {type(fault).__name__}"), asked.surface)
+    steps = len(asked.trajectory.steps)
+    verdict = Unsafe(1.0, Reading(steps, steps), rationale="it bears the mark of gelert doctor")
+    return ruled(policy, verdict, asked).decision

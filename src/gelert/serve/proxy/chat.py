@@ -1,12 +1,14 @@
 """OpenAI Chat Completions."""
 
 from gelert.guard.formats.untrusted import Object, as_list, as_object, first, objects, text_at
-from gelert.serve.proxy.dialect import Refusal
+from gelert.serve.proxy.dialect import Refusal, openai_fault
 from gelert.serve.proxy.events import DONE, frame
 from gelert.serve.proxy.folding import folded
 
 FORMAT = "openai"
 _READ = ("messages", "tools", "functions", "model")
+
+fault = openai_fault
 
 
 def whole(events: list[Object]) -> Object:
@@ -58,11 +60,6 @@ def refused_stream(refusal: Refusal) -> bytes:
     if refusal.usage:
         chunks.append({**head, "choices": [], "usage": refusal.usage})
     return b"".join(map(frame, chunks)) + f"data: {DONE}\n\n".encode()
-
-
-def fault(reason: str) -> Object:
-    """An error in OpenAI's shape."""
-    return {"error": {"message": reason, "type": "gelert", "param": None, "code": None}}
 
 
 def _head(refusal: Refusal, kind: str) -> Object:

@@ -61,6 +61,11 @@ class Dialect(Protocol):
         ...
 
 
+def openai_fault(reason: str) -> Object:
+    """An error in OpenAI's shape."""
+    return {"error": {"message": reason, "type": "gelert", "param": None, "code": None}}
+
+
 def words(decision: Ask | Block, calls: list[str]) -> str:
     """What the agent is told: what was refused, why, and what it can do now.
 

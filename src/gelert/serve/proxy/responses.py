@@ -4,13 +4,15 @@ import json
 
 from gelert.guard.formats.items import kind_of
 from gelert.guard.formats.untrusted import Object, as_object, objects, text_at
-from gelert.serve.proxy.dialect import Refusal
+from gelert.serve.proxy.dialect import Refusal, openai_fault
 from gelert.serve.proxy.events import frame
 
 FORMAT = "responses"
 _READ = ("instructions", "input", "tools", "model", "previous_response_id")
 _WORDS = {"message", "agent_message", "reasoning"}
 """Kinds of items that call nothing."""
+
+fault = openai_fault
 
 
 def whole(events: list[Object]) -> Object:
@@ -75,11 +77,6 @@ def refused_stream(refusal: Refusal) -> bytes:
     return b"".join(
         frame({**event, "sequence_number": number}, text_at(event, "type")) for number, event in enumerate(found)
     )
-
-
-def fault(reason: str) -> Object:
-    """An error in OpenAI's shape."""
-    return {"error": {"message": reason, "type": "gelert", "param": None, "code": None}}
 
 
 def _heads(events: list[Object]) -> tuple[Object, list[Object]]:
