@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gelert.backends.local import LocalModel
 from gelert.forge.guard_head import Recipe, fit, fit_axes, normalised, scores
 from gelert.forge.pool import Pool, PoolReader
-from gelert.forge.validate import AxisRow, Row
+from gelert.forge.validate import FALSE_ALARMS, AxisRow, Row
 from gelert.guard.calibrate import fit_labelled
 from gelert.guard.card import Card, ModelSection, ReadoutSection, WindowSection, save
 from gelert.guard.features import Place
@@ -56,7 +56,11 @@ class Figures:
 
     def words(self) -> dict[str, str]:
         """One line a figure."""
-        told = {f"{r.source}, {r.split}, {r.judge}": f"accuracy {r.accuracy}, AUC {r.auc}" for r in self.verdict}
+        told = {
+            f"{r.source}, {r.split}, {r.judge}": f"accuracy {r.accuracy}, AUC {r.auc},"
+            f" recall at {FALSE_ALARMS:.0%} false alarms {r.recall}"
+            for r in self.verdict
+        }
         return told | {
             f"{r.axis.value}, {r.runs} weakly labelled runs": f"accuracy {r.accuracy:.3f}, macro-F1 {r.macro_f1:.3f},"
             f" always the commonest leaf {r.commonest:.3f}"

@@ -14,7 +14,7 @@ from gelert.core.taxonomy import Axis, Diagnosis
 from gelert.core.trajectory import Trajectory
 from gelert.evals.baselines import BASELINES
 from gelert.evals.benches import Labelled, group_folds
-from gelert.evals.metrics import Interval, accuracy, auc, interval, macro_f1, outcomes
+from gelert.evals.metrics import Interval, accuracy, auc, interval, macro_f1, outcomes, recall_at
 from gelert.forge.guard_head import Recipe, fit, fit_axes, normalised, scores
 from gelert.forge.pool import Pool
 from gelert.guard.calibrate import sigmoid
@@ -22,6 +22,8 @@ from gelert.guard.head import Features, Floats, Normal
 from gelert.guard.words import Counts
 
 Risks = NDArray[np.float64]
+
+FALSE_ALARMS = 0.05
 
 KINDS = ("", " (all sources)")
 """What a floor is fitted to inside a source: that source alone, or all."""
@@ -39,6 +41,8 @@ class Row:
     runs: int
     accuracy: Interval
     auc: Interval
+    recall: Interval
+    """At a false-alarm rate of ``FALSE_ALARMS``."""
 
 
 def table(examples: Sequence[Labelled], pool: Pool, recipe: Recipe, *, folds: int = 5, seed: int = 0) -> list[Row]:
@@ -179,8 +183,11 @@ def margins(rows: Sequence[Row]) -> list[str]:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The table for people."""
-    head = "| source | split | judge | runs | accuracy | AUC |\n|---|---|---|---|---|---|\n"
-    return head + "\n".join(f"| {r.source} | {r.split} | {r.judge} | {r.runs} | {r.accuracy} | {r.auc} |" for r in rows)
+    names = ("source", "split", "judge", "runs", "accuracy", "AUC", f"recall at {FALSE_ALARMS:.0%} false alarms")
+    head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|\n"
+    return head + "\n".join(
+        f"| {r.source} | {r.split} | {r.judge} | {r.runs} | {r.accuracy} | {r.auc} | {r.recall} |" for r in rows
+    )
 
 
 def axes_markdown(rows: Sequence[AxisRow]) -> str:
@@ -207,7 +214,8 @@ def _row(name: str, split: str, judge: str, pool: Pool, index: NDArray[np.intp],
     alarms = [bool(r >= threshold) for r in risks]
     groups = [pool.group[i] for i in index]
     o = outcomes([bool(u) for u in pool.unsafe[index]], alarms, [float(r) for r in risks], groups)
-    return Row(name, split, judge, len(index), interval(accuracy, o), interval(auc, o))
+    found = interval(recall_at(FALSE_ALARMS), o)
+    return Row(name, split, judge, len(index), interval(accuracy, o), interval(auc, o), found)
 
 
 def _runs(examples: Sequence[Labelled], index: NDArray[np.intp]) -> list[Trajectory]:
