@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from gelert.cli.data import command
 from gelert.cli.evaluate import command as evaluate
 from gelert.core.errors import InputError
+from gelert.core.trajectory import Role
 from gelert.evals.benches import RECORDS, load_labelled
 from tests.loopback import Loopback, loopback, says
 
@@ -111,6 +112,15 @@ def test_eval_takes_the_folder_as_a_source_of_labelled_runs(tmp_path: Path) -> N
     assert list(found["sources"]) == ["worlds"]
     assert found["sources"]["worlds"]["runs"] == 20
     assert found["sources"]["worlds"]["figures"]["accuracy"][0] == 0.5
+
+
+def test_the_step_that_failed_is_one_of_the_agents(tmp_path: Path) -> None:
+    made(tmp_path / "made")
+    runs = load_labelled([tmp_path / "made"]).labelled
+    for one in runs:
+        assert (one.gold.failed is not None) == one.unsafe
+        if one.gold.failed is not None:
+            assert one.example.trajectory.steps[one.gold.failed].role is Role.AGENT
 
 
 def test_a_folder_of_something_else_is_an_error(tmp_path: Path) -> None:

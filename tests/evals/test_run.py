@@ -11,7 +11,7 @@ from gelert.backends.http import Endpoint, HttpBackend
 from gelert.core.example import Example, Gold
 from gelert.core.trajectory import Origin, Role, Step, Trajectory
 from gelert.evals.benches import Labelled
-from gelert.evals.run import evaluate, saved
+from gelert.evals.run import Judged, Localisation, evaluate, localisation, saved
 from gelert.guard.endpoint import EndpointGuard
 from tests.loopback import Door, Loopback, loopback, says
 
@@ -81,3 +81,18 @@ def test_what_was_answered_is_kept_although_an_earlier_answer_is_still_to_come(
     asked = len(loopback.bodies)
     assert [judged.key for judged in evaluate(guard, RUNS[:3], out)] == [run.key for run in RUNS[:3]]
     assert len(loopback.bodies) == asked == 3
+
+
+def at(failed: int | None, named: tuple[int, ...], *, unsafe: bool = True) -> Judged:
+    gold = (None, None, None)
+    return Judged(
+        guard="g", source="s", key="k", group="g", content="c", unsafe=unsafe, alarm=bool(named), risk=0.5, seconds=0.0,
+        steps=8, gold=gold, said=gold, failed=failed, named=named, acted=(1, 3, 5, 7),
+    )  # fmt: skip
+
+
+def test_a_failing_step_counts_where_it_is_known_and_a_step_was_named() -> None:
+    counted = [at(3, (3, 5)), at(5, (3, 5)), at(7, (1,)), at(1, (7, 5, 3))]
+    others = [at(None, (3,)), at(3, ()), at(4, (4,)), at(3, (3,), unsafe=False)]
+    assert localisation([*counted, *others]) == Localisation(4, first=0.25, among=0.5, last=0.25, chance=0.25)
+    assert localisation(others) is None

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ from gelert.core.errors import InputError
 from gelert.core.taxonomy import Axis
 from gelert.evals.benches import Labelled, load_labelled
 from gelert.evals.metrics import Interval
-from gelert.evals.run import Judged, axis_figures, evaluate, figures, latency
+from gelert.evals.run import Judged, axis_figures, evaluate, figures, latency, localisation
 
 EPILOG = """\b
 Examples:
@@ -82,7 +83,7 @@ def _report(judged: Sequence[Judged], draws: int, seed: int) -> dict[str, object
 
 def _part(judged: Sequence[Judged], draws: int, seed: int) -> dict[str, object]:
     share = sum(j.unsafe for j in judged) / len(judged)
-    axes = axis_figures(judged)
+    axes, steps = axis_figures(judged), localisation(judged)
     return {
         "runs": len(judged),
         "figures": {name: _triple(i) for name, i in figures(judged, draws=draws, seed=seed).items()},
@@ -92,6 +93,7 @@ def _part(judged: Sequence[Judged], draws: int, seed: int) -> dict[str, object]:
             for axis in Axis
             if axis in axes
         },
+        "step": asdict(steps) if steps else None,
     }
 
 
@@ -113,6 +115,11 @@ def _table(report: dict[str, object]) -> str:
             f" {v['commonest_label_accuracy']:.3f}, {v['runs']} runs"
             for k, v in part["axes"].items()
         ]
+        if step := part["step"]:
+            lines.append(
+                f"  step that failed   named first {step['first']:.3f}, named {step['among']:.3f}, always the last"
+                f" {step['last']:.3f}, chance {step['chance']:.3f}, {step['runs']} runs"
+            )
     rows = report["latency"]
     assert isinstance(rows, list)
     lines += [

@@ -150,11 +150,13 @@ def _example(row: dict[str, object], path: Path) -> Example | Refusal:
     found = read_value(row["trajectory"], format="atif")
     if isinstance(found, Refusal):
         return replace(found, path=str(path), record=number)
+    truth = cast("dict[str, int | None]", row["truth"])
     gold = Gold(
         unsafe=row["unsafe"] is True,
         diagnosis=Diagnosis(*cast("list[str | None]", row["diagnosis"])),
         group=str(row["family"]),
         reason=str(row["reason"]),
+        failed=truth["failed"],
         attributes=(("outcome", str(row["outcome"])), ("task", str(row["task"]))),
     )
     return Example(replace(found.trajectory, origin=Origin(str(path), number, WORLDS)), gold)
