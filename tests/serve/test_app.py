@@ -148,6 +148,13 @@ def test_the_trace_is_given_back_and_recorded_and_rubbish_is_not(calm: Service) 
     assert [json.loads(row)["trace"] for row in export(calm.path)] == [TRACE, "", ""]
 
 
+def test_the_project_is_recorded_and_an_overlong_one_is_refused(calm: Service) -> None:
+    assert calm.judge(CALM, project="/home/me/site")["decision"] == "allow"
+    assert calm.client.post("/v1/sessions/r/steps?after=0&project=/w", json=CALM).status_code == 200
+    assert calm.client.post("/v1/judge", params={"project": "a" * 4_097}, json=CALM).status_code == 422
+    assert [json.loads(row)["project"] for row in export(calm.path)] == ["/home/me/site", "/w"]
+
+
 def test_a_run_grows_step_by_step_and_costs_only_what_is_new(tmp_path: Path) -> None:
     guard = ResumableGuard()
     with service(tmp_path, guard) as found:

@@ -234,6 +234,26 @@ def test_a_decision_that_cannot_be_written_down_is_not_given_as_sound(tmp_path: 
     assert sound.decision == Allow()
 
 
+def test_a_listener_hears_of_every_decision_on_record_and_one_that_fails_costs_nothing(tmp_path: Path) -> None:
+    heard: list[tuple[Asked, Answered, int]] = []
+    counted: list[int] = []
+
+    async def work(engine: Engine) -> list[Answered]:
+        def fails(asked: Asked, answered: Answered) -> None:
+            raise RuntimeError(asked, answered)
+
+        engine.watch(fails)
+        engine.watch(lambda asked, answered: heard.append((asked, answered, engine.audit.head.number)))
+        found = [await engine.decide(first), await engine.undecided(second, "not a question")]
+        counted.append(engine.counts.faults["watcher"])
+        return found
+
+    first, second = Asked(Surface.REPLY, said(), project="/w"), Asked(Surface.TOOL_CALL, Trajectory(()))
+    answered = ask(tmp_path, ScriptedGuard(), work)
+    assert heard == [(first, answered[0], 1), (second, answered[1], 2)]
+    assert counted == [2]
+
+
 def test_a_guard_that_hangs_does_not_keep_the_service_from_closing_its_audit(tmp_path: Path) -> None:
     guard = ScriptedGuard(Mood.HANGS, hang_seconds=3.0)
 

@@ -1,12 +1,25 @@
 """The question and the answer that cross every door of the service, and who turns a verdict into a decision."""
 
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gelert.core.decision import Decision
 from gelert.core.trajectory import Trajectory
 from gelert.core.verdict import Unreadable, Verdict
 from gelert.guard.policy import Policy, Surface, decide
+
+MOST_PROJECT_CHARACTERS = 4_096
+"""Of a folder's path. A longer one counts as none: cut short, it could be the path of another folder."""
+
+
+PROJECT: ContextVar[str] = ContextVar("project", default="")
+"""That of the request which is answered, for a door whose questions are put together further in."""
+
+
+def project_of(path: object) -> str:
+    """The folder, or none if this is no path of one."""
+    return path if isinstance(path, str) and len(path) <= MOST_PROJECT_CHARACTERS else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +35,8 @@ class Asked:
     """Through which door it came: ``codex``, ``claude-code``, ``openclaw``, ``proxy``, ``api``."""
     trace: str = ""
     """The W3C ``traceparent`` that came with the question."""
+    project: str = field(default_factory=PROJECT.get)
+    """The folder that the agent works in, as its runtime says; empty if it does not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -32,6 +33,9 @@ LEAST_WRITING_SECONDS = 0.5
 
 DEFAULTS = Limits()
 
+Listener = Callable[[Asked, Answered], None]
+"""Hears of a decision once it is given."""
+
 BUCKETS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0)
 """Upper bounds of the counts of decisions by time, in milliseconds."""
 
@@ -44,7 +48,7 @@ class Counts:
     """By surface, kind of decision, and whether it was degraded."""
     faults: Counter[str] = field(default_factory=Counter[str])
     """Decisions without a verdict or a record, by cause: ``full``, ``deadline``, ``guard``, ``asked``, ``audit``,
-    ``policy``."""
+    ``policy``; and listeners that failed, as ``watcher``."""
     times: Counter[float] = field(default_factory=Counter[float])
     """Decisions by the least of ``BUCKETS`` that they took no longer than."""
     milliseconds: float = 0.0
@@ -76,6 +80,7 @@ class Engine:
         self.guard, self.policy, self.audit, self.limits = guard, policy, audit, limits
         self.counts = Counts()
         self._queue: queue.Queue[_Job | None] = queue.Queue(limits.max_waiting)
+        self._listeners: list[Listener] = []
         self._unwritten = False
         self._busy: dict[str, float] = {}
         """Until when each thread that is judging should be done."""
@@ -120,6 +125,10 @@ class Engine:
         self.counts.faults["asked"] += 1
         return await self._answer(asked, Unreadable(reason), time.monotonic() if since is None else since)
 
+    def watch(self, listener: Listener) -> None:
+        """Tell ``listener`` of every decision from now on, on the event loop, after it stands in the audit."""
+        self._listeners.append(listener)
+
     async def close(self) -> None:
         """Let the guard finish what it is at, and close the audit. A guard that hangs is not waited for."""
         for _ in self._threads:
@@ -160,7 +169,16 @@ class Engine:
             number, decision = 0, strictest(decision, self._decision(unwritten, asked))
         milliseconds = (time.monotonic() - start) * 1000
         self._count(asked.surface, decision, milliseconds)
-        return Answered(decision, verdict, number, milliseconds)
+        answered = Answered(decision, verdict, number, milliseconds)
+        self._tell(asked, answered)
+        return answered
+
+    def _tell(self, asked: Asked, answered: Answered) -> None:
+        for listener in self._listeners:
+            try:
+                listener(asked, answered)
+            except Exception:  # noqa: BLE001 - the boundary: no listener may cost anybody a decision
+                self.counts.faults["watcher"] += 1
 
     def _decision(self, verdict: Verdict, asked: Asked) -> Decision:
         ruling = ruled(self.policy, verdict, asked)

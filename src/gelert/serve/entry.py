@@ -22,6 +22,7 @@ def entry(asked: Asked, guard: str, verdict: Verdict, decision: Decision, millis
         "surface": asked.surface.value,
         "runtime": redacted(asked.runtime),
         "session": redacted(asked.session),
+        "project": redacted(asked.project),
         "trace": redacted(asked.trace),
         "guard": redacted(guard),
         "run": redacted(run.trajectory_id),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from gelert.core.errors import InputError
@@ -18,6 +18,7 @@ from gelert.core.example import Example
 from gelert.core.trajectory import Role, Setting, Trajectory
 from gelert.guard.formats import read
 from gelert.guard.policy import Surface
+from gelert.serve.asked import MOST_PROJECT_CHARACTERS
 from gelert.serve.body import RefusedError, body
 from gelert.serve.engine import Asked, Engine, Limits
 from gelert.serve.gate import TRACE
@@ -38,17 +39,21 @@ ANY_LOG = {
 Key = Annotated[str, Path(pattern=r"^[A-Za-z0-9._:-]{1,128}$", description="The caller's own name of the run")]
 Format = Annotated[str, Query(alias="format", max_length=40, description="One of the known formats; auto tells it")]
 Name = Annotated[str, Query(max_length=200)]
+Project = Annotated[str, Query(max_length=MOST_PROJECT_CHARACTERS, description="The folder that the agent works in")]
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """How a log is to be read and what is asked of it."""
+    """How a log is to be read and what is asked of it, as the query says."""
 
-    surface: Surface | None
-    setting: Setting | None
-    format: str
-    session: str
-    runtime: str
+    surface: Surface | None = None
+    setting: Setting | None = None
+    format: Format = "auto"
+    runtime: Name = "api"
+    project: Project = ""
+
+
+Asking = Annotated[Ask, Depends()]
 
 
 def surface_of(run: Trajectory) -> Surface:
@@ -70,21 +75,12 @@ def router(engine: Engine, runs: Runs) -> APIRouter:
     faults = {code: {"model": DecisionReply} for code in (408, 413, 422)}
 
     @found.post("/v1/judge", response_model=DecisionReply, responses={**faults}, openapi_extra=ANY_LOG)
-    async def judge(
-        request: Request,
-        surface: Surface | None = None,
-        setting: Setting | None = None,
-        format: Format = "auto",  # noqa: A002 - the command's own word
-        session: Name = "",
-        runtime: Name = "api",
-    ) -> Response:
+    async def judge(request: Request, ask: Asking, session: Name = "") -> Response:
         """Judge a run as it stands; its last step is the one in question."""
         since = time.monotonic()
-        ask = Ask(surface, setting, format, f"judge:{session}" if session else "", runtime)
+        key = f"judge:{session}" if session else ""
         run = await _run(request, engine.limits, ask, since)
-        if isinstance(run, RefusedError):
-            return await _undecided(engine, request, ask, run, since)
-        return await _decided(engine, request, ask, run, since)
+        return await _decided(engine, _asked(request, ask, key, run), run, since)
 
     @found.post(
         "/v1/sessions/{key}/steps",
@@ -95,23 +91,17 @@ def router(engine: Engine, runs: Runs) -> APIRouter:
     async def append(
         request: Request,
         key: Key,
+        ask: Asking,
         after: Annotated[int, Query(ge=0, description="How many steps are kept so far; 0 begins the run")],
-        surface: Surface | None = None,
-        setting: Setting | None = None,
-        format: Format = "auto",  # noqa: A002 - the command's own word
-        runtime: Name = "api",
     ) -> Response:
         """Add steps to a run and judge it as it stands. Steps are only ever added, and none can be left out."""
         since = time.monotonic()
-        ask = Ask(surface, setting, format, f"run:{key}", runtime)
         more = await _run(request, engine.limits, ask, since)
-        if isinstance(more, RefusedError):
-            return await _undecided(engine, request, ask, more, since)
-        run = runs.extend(key, after, more)
+        run = more if isinstance(more, RefusedError) else runs.extend(key, after, more)
         if isinstance(run, Gap):
             error = {"message": run.reason, "type": "gap", "steps": str(run.kept)}
             return reply({"error": error}, HTTPStatus.CONFLICT)
-        return await _decided(engine, request, ask, run, since)
+        return await _decided(engine, _asked(request, ask, f"run:{key}", run), run, since)
 
     @found.delete("/v1/sessions/{key}", responses={404: {"model": ErrorReply}})
     async def end(key: Key) -> Response:
@@ -148,14 +138,14 @@ def _read(raw: bytes, limits: Limits, ask: Ask) -> Trajectory | RefusedError:
     return found[0].trajectory
 
 
-async def _decided(engine: Engine, request: Request, ask: Ask, run: Trajectory, since: float) -> Response:
-    surface = ask.surface or surface_of(run)
-    asked = Asked(surface, run, ask.session, ask.runtime, request.scope["state"].get(TRACE, ""))
-    return reply(answer_json(await engine.decide(asked, since), run))
+def _asked(request: Request, ask: Ask, session: str, run: Trajectory | RefusedError) -> Asked:
+    found = Trajectory(()) if isinstance(run, RefusedError) else run
+    surface = ask.surface or (surface_of(found) if found.steps else Surface.TOOL_CALL)
+    return Asked(surface, found, session, ask.runtime, request.scope["state"].get(TRACE, ""), ask.project)
 
 
-async def _undecided(engine: Engine, request: Request, ask: Ask, fault: RefusedError, since: float) -> Response:
-    nothing = Trajectory(())
-    trace = request.scope["state"].get(TRACE, "")
-    asked = Asked(ask.surface or Surface.TOOL_CALL, nothing, ask.session, ask.runtime, trace)
-    return reply(answer_json(await engine.undecided(asked, fault.reason, since), nothing), fault.status)
+async def _decided(engine: Engine, asked: Asked, run: Trajectory | RefusedError, since: float) -> Response:
+    if isinstance(run, RefusedError):
+        answered = await engine.undecided(asked, run.reason, since)
+        return reply(answer_json(answered, asked.trajectory), run.status)
+    return reply(answer_json(await engine.decide(asked, since), asked.trajectory))

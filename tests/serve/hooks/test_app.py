@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from gelert.guard.policy import OnFailure, Policy, Rule
 from gelert.serve.app import build
 from gelert.serve.audit import Audit
+from gelert.serve.audit_check import export
 from gelert.serve.engine import Engine, Limits
 from gelert.serve.gate import Settings
 from gelert.serve.hooks.app import router
@@ -95,6 +96,12 @@ def test_a_person_is_asked_where_the_runtime_can_ask_and_codex_is_blocked(tmp_pa
         assert asks["permissionDecision"] == "ask"
         assert door.ask("codex", payload("PreToolUse"))["exit"] == 2
         assert door.ask("openclaw", claw("before_tool_call"))["decision"] == "ask"
+
+
+def test_the_folder_that_the_runtime_names_is_on_record(tmp_path: Path, door: Door) -> None:
+    for told in (payload("PreToolUse", cwd="/home/me/site"), payload("Stop", cwd=["/w"]), payload("Stop", cwd=None)):
+        door.ask("claude-code", told)
+    assert [json.loads(row)["project"] for row in export(tmp_path / "audit.db")] == ["/home/me/site", "", ""]
 
 
 def test_what_is_allowed_without_a_verdict_is_said_aloud(tmp_path: Path) -> None:

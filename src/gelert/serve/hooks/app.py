@@ -61,12 +61,12 @@ def router(engine: Engine, homes: Homes | None = None) -> APIRouter:
             happened = replace(happened, reply=pieces.whole(happened))
             about = await asyncio.to_thread(_question, happened, places)
         except (RefusedError, InputError, ValueError, RecursionError) as fault:
-            asked = Asked(happened.kind.surface, Trajectory(()), "", runtime.value, trace)
+            asked = Asked(happened.kind.surface, Trajectory(()), "", runtime.value, trace, happened.project)
             why = str(fault) if isinstance(fault, (RefusedError, InputError)) else "expected JSON, got something else"
             answered = await engine.undecided(asked, why, since)
             return reply(answer(happened, answered.decision))
         key = f"{runtime.value}:{happened.session}" if about.told and happened.session else ""
-        asked = Asked(happened.kind.surface, about.run, key, runtime.value, trace)
+        asked = Asked(happened.kind.surface, about.run, key, runtime.value, trace, happened.project)
         answered = await engine.decide(asked, since)
         return reply(answer(happened, canaries.tightened(asked, answered, happened, engine.policy)))
 

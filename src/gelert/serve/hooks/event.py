@@ -7,6 +7,7 @@ from gelert.core.errors import InputError
 from gelert.core.trajectory import Setting
 from gelert.guard.formats.untrusted import Object, came, first, text_at
 from gelert.guard.policy import Surface
+from gelert.serve.asked import project_of
 
 
 class Runtime(StrEnum):
@@ -85,6 +86,8 @@ class Event:
     name: str
     kind: Kind
     session: str
+    project: str
+    """The folder that the agent works in; empty if the runtime does not say."""
     transcript: str
     """Path of the runtime's own log; empty if it has none."""
     messages: object
@@ -114,6 +117,7 @@ def event(runtime: Runtime, payload: Object) -> Event:
         name,
         KINDS[name],
         session=text_at(payload, "session_id")[:200],
+        project=project_of(payload.get("cwd")),
         transcript=text_at(payload, "transcript_path"),
         messages=payload.get("messages"),
         tool=text_at(payload, "tool_name"),
