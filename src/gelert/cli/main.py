@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("gelert.cli.calibrate", "Fit a guard to a runtime's own logs, labelled or not."),
     "compare": ("gelert.cli.compare", "Compare two guards on the same runs."),
     "convert": ("gelert.cli.convert", "Turn an agent log of any known format into ATIF."),
+    "dashboard": ("gelert.cli.dashboard", "The running service's page: decisions, approvals, labels."),
     "data": ("gelert.cli.data", "Labelled runs out of the worlds: plan, make, check, describe."),
     "doctor": ("gelert.cli.doctor", "Whether an installed guard guards: settings, trust, service, and a live run."),
     "eval": ("gelert.cli.evaluate", "A guard's figures on labelled runs, with intervals and floors."),

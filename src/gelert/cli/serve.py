@@ -67,6 +67,7 @@ def command(
     """
     try:
         from gelert.serve import app, listen
+        from gelert.serve.dashboard import app as dashboard
         from gelert.serve.hooks import app as hooks
         from gelert.serve.proxy import app as proxy
     except ModuleNotFoundError as fault:
@@ -88,11 +89,16 @@ def command(
     audit = Audit(audit_path or places.audit_path(), audit_key, power_safe=power_safe)
     engine = Engine(open_guard(guard_name), policy, audit, limits)
     settings = Settings(token, (*LOOPBACK, host, *names), (proxy.PREFIX,))
-    routers = [hooks.router(engine), proxy.router(engine, [upstream(one) for one in upstreams])]
+    routers = [
+        dashboard.router(engine),
+        hooks.router(engine),
+        proxy.router(engine, [upstream(one) for one in upstreams]),
+    ]
     click.echo(f"guard   {engine.guard.name}")
-    click.echo(f"listens http://{_shown(host)}:{doors[0].getsockname()[1]}  and  {doors[1].getsockname()}")
+    click.echo(f"listens {url}  and  {doors[1].getsockname()}")
     click.echo(f"token   {places.token_path()}")
     click.echo(f"audit   {audit.path}, {audit.head.number} records")
+    click.echo(f"watch   gelert dashboard --url {url}")
     listen.serve(app.build(engine, settings, *routers), doors, limits)
 
 

@@ -1,4 +1,4 @@
-"""The page as it is sent: one file that loads nothing, and headers that keep it from doing so."""
+"""The page as it is sent: one file that loads nothing, and the headers that hold it to that."""
 
 import base64
 import hashlib
@@ -6,7 +6,9 @@ import re
 from functools import cache
 from importlib import resources
 
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
+
+from gelert.serve.replies import reply
 
 PRIVATE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 """Headers of everything that the dashboard sends."""
@@ -27,6 +29,13 @@ def response() -> HTMLResponse:
         "cross-origin-resource-policy": "same-origin",
     }
     return HTMLResponse(text(), headers={**PRIVATE, **headers})
+
+
+def private(value: object, status: int = 200) -> Response:
+    """JSON that no cache keeps."""
+    found = reply(value, status)
+    found.headers.update(PRIVATE)
+    return found
 
 
 @cache

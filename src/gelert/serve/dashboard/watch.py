@@ -7,11 +7,16 @@ import time
 from collections import OrderedDict, deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Annotated
+
+from fastapi import Path
 
 from gelert.core.trajectory import Step, Trajectory
 from gelert.serve.asked import Answered, Asked
 from gelert.serve.dashboard.view import summary
 from gelert.serve.replies import Object
+
+Id = Annotated[int, Path(ge=1, le=2**53, description="Of a decision, as /v1/decisions tells it")]
 
 MOST_WAITING = 64
 """Who wait for the next decision at once; one more is answered with what there is."""
@@ -36,18 +41,18 @@ class Seen:
     row: Object
     """What a list says of it."""
     answered: Answered
-    asked: Asked | None
-    """None once its run was let go of."""
+    run: Trajectory | None
+    """None if there are no steps in it, and once it was let go of."""
 
 
 class Watch:
-    """Sees every decision of an engine; used from the event loop only.
+    """Sees every decision of an engine, and numbers them from 1; used from the event loop only.
 
     Args:
         bounds: on what is kept.
     """
 
-    def __init__(self, bounds: Bounds = Bounds()) -> None:  # noqa: B008 - frozen
+    def __init__(self, bounds: Bounds = Bounds()) -> None:
         self.service = secrets.token_hex(8)
         """Another one after each start, so that whoever looks on knows that the ids count anew."""
         self.newest = 0
@@ -65,7 +70,7 @@ class Watch:
         self.newest += 1
         size = footprint(asked.trajectory)
         row = summary(self.newest, round(time.time(), 3), asked, answered)
-        self._kept[self.newest] = Seen(row, answered, asked)
+        self._kept[self.newest] = Seen(row, answered, asked.trajectory if asked.trajectory.steps else None)
         self._held.append((self.newest, size))
         self._bytes += size
         while len(self._kept) > self._bounds.decisions:
@@ -78,6 +83,11 @@ class Watch:
     def get(self, number: int) -> Seen | None:
         """The decision of this id, if it is still kept."""
         return self._kept.get(number)
+
+    def run(self, number: int) -> Trajectory | None:
+        """The run that this decision was about, if it is still held."""
+        seen = self.get(number)
+        return seen.run if seen else None
 
     def after(self, number: int, limit: int) -> list[Seen]:
         """Those that came after ``number``, oldest first, at most ``limit``."""
@@ -100,7 +110,7 @@ class Watch:
         number, size = self._held.popleft()
         self._bytes -= size
         if seen := self._kept.get(number):
-            self._kept[number] = replace(seen, asked=None)
+            self._kept[number] = replace(seen, run=None)
 
 
 def footprint(run: Trajectory) -> int:
