@@ -89,11 +89,9 @@ def command(
     audit = Audit(audit_path or places.audit_path(), audit_key, power_safe=power_safe)
     engine = Engine(open_guard(guard_name), policy, audit, limits)
     settings = Settings(token, (*LOOPBACK, host, *names), (proxy.PREFIX,))
-    routers = [
-        dashboard.router(engine),
-        hooks.router(engine),
-        proxy.router(engine, [upstream(one) for one in upstreams]),
-    ]
+    proxied = proxy.router(engine, [upstream(one) for one in upstreams])
+    routers = [dashboard.router(engine), hooks.router(engine), proxied]
+    url = f"http://{_shown(host)}:{doors[0].getsockname()[1]}"
     click.echo(f"guard   {engine.guard.name}")
     click.echo(f"listens {url}  and  {doors[1].getsockname()}")
     click.echo(f"token   {places.token_path()}")
