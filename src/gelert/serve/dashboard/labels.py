@@ -8,6 +8,7 @@ A step that holds nothing but a thought is read back as said aloud.
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,10 +35,11 @@ class Labels:
 
     Args:
         folder: made with the first label.
+        most: how many runs it holds at most.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, most: int = MOST_LABELS) -> None:
+        self.folder, self._most = folder, most
 
     def put(self, run: Trajectory, label: Label) -> None:
         """Keep a run and its label.
@@ -50,13 +52,14 @@ class Labels:
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             make_private(self.folder)
-            if not path.exists() and len(self._files()) >= MOST_LABELS:
-                raise InputError(f"expected at most {MOST_LABELS} labels, got one more; move {self.folder} elsewhere")
+            if not path.exists() and len(self._files()) >= self._most:
+                raise InputError(f"expected at most {self._most} labels, got one more; move {self.folder} elsewhere")
             with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
                 stream.write(text)
             partial.replace(path)
         except OSError as fault:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
             raise InputError(f"expected a place for the label, got {fault.strerror} ({self.folder})") from None
 
     def get(self, run: Trajectory) -> Label | None:
@@ -69,13 +72,11 @@ class Labels:
 
     def drop(self, run: Trajectory) -> bool:
         """Forget a run and its label; says whether it was there."""
-        path = self._path(run)
-        there = path.exists()
-        path.unlink(missing_ok=True)
-        return there
-
-    def __len__(self) -> int:
-        return len(self._files())
+        try:
+            self._path(run).unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def export(self) -> Iterator[bytes]:
         """Every record, a line each."""
