@@ -71,10 +71,30 @@ def test_one_decision_is_told_with_its_steps_and_the_evidence(client: TestClient
     assert [step["role"] for step in told["shown"]] == ["user", "agent", "tool", "agent"]
     assert told["shown"][2]["tool"] == "shell"
     assert told["shown"][1]["calls"] == [
-        {"tool": "shell", "arguments": {"text": '{"command": "ls"}', "characters": 17}}
+        {"tool": "shell", "arguments": [{"text": "command: ls", "more": 0}], "more_arguments": 0}
     ]
     assert told["evidence"] == [{"step": 3, "weight": 0.9}]
     assert told["label"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        ('{"a": 1, "b": {"c": [2]}}', ["a: 1", 'b: {"c": [2]}']),
+        ('{"a": "safe", "a": "rm"}', ['{"a": "safe", "a": "rm"}']),
+        ("ls -l", ["ls -l"]),
+        ("[" * 50_000, ["[" * 400 + "…"]),
+        ("{}", ["{}"]),
+    ],
+    ids=["object", "key twice", "text", "deep", "empty"],
+)
+def test_arguments_are_told_one_a_line_if_nobody_can_take_them_in_two_ways(
+    client: TestClient, arguments: str, lines: list[str]
+) -> None:
+    function = {"name": "shell", "arguments": arguments}
+    judge(client, [user("go"), {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "function": function}]}])
+    (told,) = client.get("/v1/decisions/1").json()["shown"][1]["calls"]
+    assert [line["text"] for line in told["arguments"]] == lines
 
 
 @pytest.mark.parametrize("number", ["2", "0", "-1", "x", str(2**60)])
@@ -112,7 +132,7 @@ def test_a_long_run_is_shown_by_its_ends_and_its_evidence_and_a_long_text_is_cut
         assert {0, 1, 1_999, 2_000, 2_001, 3_999} <= set(places)
         assert len(places) < 200
         assert len(response.content) < 2_000_000
-        assert told["shown"][0]["text"]["characters"] > 3_000
+        assert told["shown"][0]["text"]["more"] > 2_000
 
 
 def test_the_list_goes_on_from_where_it_was(client: TestClient) -> None:

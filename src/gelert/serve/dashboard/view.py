@@ -3,13 +3,15 @@
 A run is shown by its beginning, its end and the steps around the evidence, so that an answer stays small.
 """
 
+import json
 from dataclasses import asdict
 
 from gelert.core.taxonomy import Axis, Diagnosis, builtin
-from gelert.core.trajectory import Step, ToolCall, Trajectory
+from gelert.core.trajectory import Step, ToolCall, Trajectory, json_text
 from gelert.core.verdict import Safe, Unreadable, Unsafe, Verdict
+from gelert.guard.formats.untrusted import as_object
 from gelert.serve.asked import Answered, Asked
-from gelert.serve.redact import redacted
+from gelert.serve.redact import KEPT_CHARACTERS, redacted
 from gelert.serve.replies import Object, decision_json
 
 TITLE_CHARACTERS = 160
@@ -20,6 +22,12 @@ FIRST_STEPS, LAST_STEPS, STEPS_AROUND = 30, 120, 3
 MOST_EVIDENCE = 20
 MOST_CALLS = 20
 """Shown of one step."""
+
+MOST_ARGUMENTS = 50
+"""Shown of one call."""
+
+READ_CHARACTERS = 1 << 16
+"""Of arguments that are read as JSON; longer ones are shown as they were written."""
 
 
 def summary(number: int, at: float, asked: Asked, answered: Answered) -> Object:
@@ -94,7 +102,7 @@ def _leaves(diagnosis: Diagnosis) -> list[Object]:
 
 
 def _title(step: Step) -> str:
-    said = step.calls[0].arguments if step.calls else step.text or step.thought
+    said = " ".join(_lines(step.calls[0].arguments)) if step.calls else step.text or step.thought
     return redacted(said)[:TITLE_CHARACTERS]
 
 
@@ -116,8 +124,32 @@ def _step(place: int, step: Step) -> Object:
 
 
 def _call(call: ToolCall) -> Object:
-    return {"tool": redacted(call.name), "arguments": _shown(call.arguments)}
+    lines = _lines(call.arguments)
+    return {
+        "tool": redacted(call.name),
+        "arguments": [_shown(line) for line in lines[:MOST_ARGUMENTS]],
+        "more_arguments": max(len(lines) - MOST_ARGUMENTS, 0),
+    }
+
+
+def _lines(arguments: str) -> list[str]:
+    """``name: value`` for each argument; the text itself where it is no object, or could be taken in two ways."""
+    try:
+        found = json.loads(arguments, object_pairs_hook=_once) if len(arguments) <= READ_CHARACTERS else None
+    except (ValueError, RecursionError):
+        found = None
+    named = [f"{name}: {json_text(value)}" for name, value in as_object(found).items()]
+    return named or [arguments]
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("expected each key once")
+    return found
 
 
 def _shown(text: str) -> Object:
-    return {"text": redacted(text), "characters": len(text)}
+    shown = redacted(text)
+    cut = len(text) > KEPT_CHARACTERS and shown.endswith("…")
+    return {"text": shown, "more": len(text) - KEPT_CHARACTERS if cut else 0}
