@@ -8,6 +8,7 @@ import numpy as np
 from gelert.backends.local import LocalModel, Reader
 from gelert.core.trajectory import Role, Step, Trajectory
 from gelert.guard.head import Features, Floats
+from gelert.guard.lookalikes import plain_step
 from gelert.guard.prompts.render import render
 from gelert.guard.traits import Ledger
 from gelert.guard.windows import WindowedReader, WindowPlan
@@ -73,6 +74,7 @@ class FeatureReader:
 
     def append(self, step: Step) -> list[Features]:
         """Read one more step; gives the windows that were full and left on the way and in which the agent acts."""
+        step = plain_step(step)
         rendered = render(replace(self.start, tools=(), steps=(step,)))
         self.elided_characters += rendered.elided_characters
         terms = step_terms(step, rendered.pieces[0])

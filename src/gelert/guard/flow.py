@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from gelert.core.errors import InputError
 from gelert.core.trajectory import Role, Step, ToolCall, Trajectory
+from gelert.guard.lookalikes import plain
 
 MOST_CHARACTERS = 2_000
 """Of one rule."""
@@ -26,10 +27,14 @@ MOST_CHARACTERS = 2_000
 LEAST_VALUE_CHARACTERS = 6
 """Of a value that is followed: shorter ones occur everywhere."""
 
+MOST_VALUE_CHARACTERS = 1_000
+"""Of either part of a value that stands in two arguments."""
+
 _TOKENS = re.compile(r"->|[\[\],]|[^\s\[\],]+")
 _VALUES = re.compile(r"""[^\s"'`<>()\[\]{},;|\\=&]+""")
 _VALUE_MARKS = frozenset("@._-/:0123456789")
 _EDGES = ".:!?-"
+_QUOTES = re.compile(r"""["'`\\]""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,17 +195,24 @@ def _texts(step: Step) -> Iterator[str]:
 
 
 def _arguments(call: ToolCall) -> Iterator[str]:
-    """The texts in a call's arguments as a tool will see them, and as they were written."""
+    """The texts in a call's arguments as they were written, as a tool will see them, and as what it may make of them.
+
+    A shell joins what stands on both sides of a quote, and a tool may join an argument to the next.
+    """
     yield call.arguments
-    pending: list[object] = [call.parsed()]
+    parsed, before = call.parsed(), ""
+    pending: list[object] = [call.arguments if parsed is None else parsed]
     while pending:
         match pending.pop():
             case str() as text:
                 yield text
+                yield _QUOTES.sub("", text)
+                yield before[-MOST_VALUE_CHARACTERS:] + text[:MOST_VALUE_CHARACTERS]
+                before = text
             case dict() as record:
-                pending += [*record, *record.values()]
+                pending += [*reversed(record.values()), *record]
             case list() as items:
-                pending += items
+                pending += reversed(items)
             case int() | float() as number:
                 yield json.dumps(number)
             case _:
@@ -224,5 +236,5 @@ def _plain(text: str) -> str:
     """One spelling: compatibility forms, case, and letters that cannot be seen are left out of account."""
     if text.isascii():
         return text.lower()
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = unicodedata.normalize("NFKC", plain(text)).casefold()
     return "".join(letter for letter in folded if unicodedata.category(letter) != "Cf")

@@ -22,7 +22,7 @@ _MARKER = re.compile(
 
 _CONTROL = re.compile(
     r"<(?=\||/?(s|bos|eos|pad|unk|think|tool_call|tool_response|start_of_turn|end_of_turn|analysis|judge?ment)>)"
-    r"|<(?=\uff5c)|\[(?=/?inst\])",
+    r"|<(?=\uff5c|<?/?sys>>)|\[(?=/?(inst|system_prompt|available_tools|tool_calls|tool_results|tool_content)\])",
     re.IGNORECASE,
 )
 
