@@ -91,7 +91,7 @@ def rules(model: LocalModel, options: argparse.Namespace) -> None:
     train, validation, test = sides(load_labelled(options.data).labelled[: options.runs], 0)
     cells = [Cell(rule, margin, seed) for rule, margin in product(RULES, (0.0, options.margin)) for seed in range(3)]
     recipe = recipe_of(options)
-    taught = [lessons(model, runs, recipe.max_tokens) for runs in (train, validation)]
+    taught = [lessons(model, runs, recipe.max_tokens, rationale=recipe.rationale) for runs in (train, validation)]
     learn, check = taught[0][: options.learn], taught[1][: options.check]
     sft = Sft(model, recipe, cells, learn, check, options.state, options.prefixes)
     asked = [questions(model, runs, recipe.max_tokens) for runs in (validation, test)]
@@ -146,7 +146,7 @@ def designs(model: LocalModel, options: argparse.Namespace) -> None:
     print("|---" * 6 + "|")
     first = recipe_of(options)
     for recipe in (replace(first, acts="answer"), replace(first, acts="answer", trunk=20), replace(first, acts="all")):
-        taught = [lessons(model, runs, recipe.max_tokens) for runs in (train, validation)]
+        taught = [lessons(model, runs, recipe.max_tokens, rationale=recipe.rationale) for runs in (train, validation)]
         sft = Sft(model, recipe, [Cell("nll")], taught[0], taught[1], prefixes=options.prefixes)
         started = time.perf_counter()
         sft.read()
@@ -166,6 +166,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         learning_rate=options.learning_rate,
         examples_per_step=options.examples_per_step,
         max_tokens=options.max_tokens,
+        rationale=options.rationale,
     )
 
 
@@ -184,6 +185,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--examples-per-step", type=int, default=4)
     parser.add_argument("--max-tokens", type=int, default=768)
+    parser.add_argument("--rationale", action="store_true", help="also learn the reasons that the labels give")
     options = parser.parse_args()
     model = LocalModel.load("smollm2-135m")
     (rules if options.what == "rules" else designs)(model, options)
