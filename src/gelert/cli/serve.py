@@ -77,6 +77,8 @@ def command(
     from gelert.guard.policy import Policy
     from gelert.guard.policy_file import PolicyFile
     from gelert.serve import places
+    from gelert.serve.approvals import Approvals
+    from gelert.serve.approvals_file import approvals_path
     from gelert.serve.audit import Audit
     from gelert.serve.engine import Engine, Limits
     from gelert.serve.gate import LOOPBACK, Settings
@@ -87,7 +89,8 @@ def command(
     token = places.token(places.token_path())
     doors = [listen.tcp(host, port), listen.unix(socket_path or places.socket_path())]
     audit = Audit(audit_path or places.audit_path(), audit_key, power_safe=power_safe)
-    engine = Engine(open_guard(guard_name), policy, audit, limits)
+    approvals = Approvals(approvals_path(audit.path))
+    engine = Engine(open_guard(guard_name), policy, audit, limits, approvals)
     settings = Settings(token, (*LOOPBACK, host, *names), (proxy.PREFIX,))
     proxied = proxy.router(engine, [upstream(one) for one in upstreams])
     routers = [dashboard.router(engine), hooks.router(engine), proxied]

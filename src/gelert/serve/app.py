@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gelert.serve import health, judging, moderations
+from gelert.serve import approvals_app, health, judging, moderations
 from gelert.serve.engine import Engine
 from gelert.serve.gate import Gate, Settings
 from gelert.serve.replies import reply
@@ -40,7 +40,8 @@ def build(engine: Engine, settings: Settings, *routers: APIRouter) -> FastAPI:
         exception_handlers={RequestValidationError: _wrong},
     )
     runs = Runs(engine.limits)
-    for one in (judging.router(engine, runs), moderations.router(engine), health.router(engine, runs), *routers):
+    ours = (judging.router(engine, runs), moderations.router(engine), approvals_app.router(engine))
+    for one in (*ours, health.router(engine, runs), *routers):
         found.include_router(one)
     found.add_middleware(Gate, settings=settings)
     return found

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gelert.core.decision import Decision
-from gelert.core.trajectory import Trajectory
+from gelert.core.trajectory import ToolCall, Trajectory
 from gelert.core.verdict import Unreadable, Verdict
+from gelert.guard.flow import questioned
 from gelert.guard.policy import Policy, Surface, decide
 
 MOST_PROJECT_CHARACTERS = 4_096
@@ -37,6 +38,13 @@ class Asked:
     """The W3C ``traceparent`` that came with the question."""
     project: str = field(default_factory=PROJECT.get)
     """The folder that the agent works in, as its runtime says; empty if it does not."""
+    call: ToolCall | None = None
+    """The one in question as the runtime will run it, where it says so; else it is whatever calls the run ends in."""
+
+    @property
+    def calls(self) -> list[ToolCall]:
+        """The calls in question."""
+        return [self.call] if self.call else questioned(self.trajectory)
 
 
 @dataclass(frozen=True, slots=True)

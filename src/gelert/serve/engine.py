@@ -17,9 +17,10 @@ from gelert.core.decision import Decision, strictest
 from gelert.core.verdict import Unreadable, Verdict
 from gelert.guard.guard import Guard
 from gelert.guard.policy import Policy, Surface
+from gelert.serve.approvals import Approvals
 from gelert.serve.asked import Answered, Asked, PolicySource, ruled
 from gelert.serve.audit import Audit
-from gelert.serve.entry import entry
+from gelert.serve.entry import Entry, entry
 from gelert.serve.limits import Limits
 from gelert.serve.sessions import Resumable, Sessions
 
@@ -74,10 +75,20 @@ class Engine:
         policy: turns a verdict into a decision.
         audit: where each decision is written before it is given; closed with the engine.
         limits: on what is asked.
+        approvals: a person's answers where the policy asks; without it they are remembered for as long as the engine
+            lives.
     """
 
-    def __init__(self, guard: Guard, policy: PolicySource | Policy, audit: Audit, limits: Limits = DEFAULTS) -> None:
+    def __init__(
+        self,
+        guard: Guard,
+        policy: PolicySource | Policy,
+        audit: Audit,
+        limits: Limits = DEFAULTS,
+        approvals: Approvals | None = None,
+    ) -> None:
         self.guard, self.policy, self.audit, self.limits = guard, policy, audit, limits
+        self.approvals = approvals or Approvals()
         self.counts = Counts()
         self._queue: queue.Queue[_Job | None] = queue.Queue(limits.max_waiting)
         self._listeners: list[Listener] = []
@@ -129,6 +140,17 @@ class Engine:
         """Tell ``listener`` of every decision from now on, on the event loop, after it stands in the audit."""
         self._listeners.append(listener)
 
+    async def record(self, row: Entry, seconds: float) -> int | Unreadable:
+        """The number of an entry that now stands in the audit, or why it does not after so many seconds."""
+        try:
+            number = await asyncio.wait_for(asyncio.wrap_future(self.audit.append(row)), seconds)
+        except Exception as fault:  # noqa: BLE001 - the boundary: whatever kept it from the disk, it is not on record
+            self.counts.faults["audit"] += 1
+            self._unwritten = True
+            return Unreadable(f"expected the decision on record, got {type(fault).__name__}; look at the disk")
+        self._unwritten = False
+        return number
+
     async def close(self) -> None:
         """Let the guard finish what it is at, and close the audit. A guard that hangs is not waited for."""
         for _ in self._threads:
@@ -156,17 +178,13 @@ class Engine:
             return Unreadable(f"expected a verdict within {self.limits.deadline_seconds * JUDGING_SHARE:g} s, got none")
 
     async def _answer(self, asked: Asked, verdict: Verdict, start: float) -> Answered:
-        decision = self._decision(verdict, asked)
-        row = entry(asked, self.guard.name, verdict, decision, (time.monotonic() - start) * 1000)
+        applied = self.approvals.applied(asked, verdict, self._decision(verdict, asked))
+        decision, took = applied.decision, (time.monotonic() - start) * 1000
+        row = entry(asked, self.guard.name, verdict, decision, took, applied.approval)
         left = max(start + self.limits.deadline_seconds - time.monotonic(), LEAST_WRITING_SECONDS)
-        try:
-            number = await asyncio.wait_for(asyncio.wrap_future(self.audit.append(row)), left)
-            self._unwritten = False
-        except Exception as fault:  # noqa: BLE001 - a decision that is not on record is one without a verdict
-            self.counts.faults["audit"] += 1
-            self._unwritten = True
-            unwritten = Unreadable(f"expected the decision on record, got {type(fault).__name__}; look at the disk")
-            number, decision = 0, strictest(decision, self._decision(unwritten, asked))
+        number = await self.record(row, left)
+        if isinstance(number, Unreadable):  # a decision that is not on record is one without a verdict
+            number, decision = 0, strictest(decision, self._decision(number, asked))
         milliseconds = (time.monotonic() - start) * 1000
         self._count(asked.surface, decision, milliseconds)
         answered = Answered(decision, verdict, number, milliseconds)

@@ -2,21 +2,29 @@
 
 import hashlib
 import time
+from typing import Literal
 
 from gelert.core.decision import Allow, Ask, Block, Decision
 from gelert.core.records import canonical
 from gelert.core.trajectory import Step
 from gelert.core.verdict import Safe, Unreadable, Unsafe, Verdict
+from gelert.serve.approvals_file import Answer
 from gelert.serve.asked import Asked
 from gelert.serve.redact import redacted
 
 Entry = dict[str, object]
 """A JSON object; texts of the run are never in it."""
 
+PERSON = "person"
+"""Who answered, where it was not the policy alone that decided."""
 
-def entry(asked: Asked, guard: str, verdict: Verdict, decision: Decision, milliseconds: float) -> Entry:
-    """The record of one decision."""
+
+def entry(
+    asked: Asked, guard: str, verdict: Verdict, decision: Decision, milliseconds: float, approval: str = ""
+) -> Entry:
+    """The record of one decision; ``approval`` is the id of the answer that changed it, if one did."""
     run = asked.trajectory
+    changed: Entry = {"who": PERSON, "approval": approval} if approval else {}
     return {
         "at": round(time.time(), 3),
         "surface": asked.surface.value,
@@ -31,6 +39,21 @@ def entry(asked: Asked, guard: str, verdict: Verdict, decision: Decision, millis
         "milliseconds": round(milliseconds, 3),
         **_verdict(verdict),
         **_decision(decision),
+        **changed,
+    }
+
+
+def answer_entry(call: str, given: Answer, holds: Literal["once", "always", "no longer"]) -> Entry:
+    """The record of a person's answer about the call with that digest, and of its end."""
+    return {
+        "at": round(time.time(), 3),
+        "who": PERSON,
+        "approval": given.id,
+        "answer": given.answer,
+        "holds": holds,
+        "project": given.project,
+        "tool": given.tool,
+        "call": call,
     }
 
 

@@ -23,29 +23,41 @@ ADVICE = {
 }
 """For the agent, which reads the reason and can mend what it did."""
 
+ASKING = (Runtime.CLAUDE_CODE, Runtime.OPENCLAW)
+"""Runtimes that ask their user themselves whether a tool may run."""
+
+APPROVAL = (
+    "The tool was not run. Tell the user that they can allow it with 'gelert approvals' or on Gelert's dashboard, "
+    "and make the same call again once they have."
+)
+"""For the agent where its runtime asks nobody."""
+
 
 def answer(found: Event, decision: Decision) -> Object:
     """What the hook's command does; for OpenClaw, whose plugin speaks for itself, the decision."""
     if found.runtime is Runtime.OPENCLAW:
-        return decision_json(decision) | {"reason": reason_of(found.kind, decision)}
+        return decision_json(decision) | {"reason": reason_of(found, decision)}
     match decision:
         case Allow(degraded):
             said = f"{SIGN} degraded: allowed without a verdict"
             return _output({"systemMessage": said}, said) if degraded else _output({}, "")
-        case Ask() if found.kind is Kind.CALL and found.runtime is Runtime.CLAUDE_CODE:
-            asks = {"permissionDecision": "ask", "permissionDecisionReason": reason_of(found.kind, decision)}
+        case Ask() if found.kind is Kind.CALL and found.runtime in ASKING:
+            asks = {"permissionDecision": "ask", "permissionDecisionReason": reason_of(found, decision)}
             return _output({"hookSpecificOutput": {"hookEventName": found.name, **asks}}, "")
         case Ask() | Block():
-            return _blocked(found, reason_of(found.kind, decision))
+            return _blocked(found, reason_of(found, decision))
 
 
-def reason_of(kind: Kind, decision: Decision) -> str:
+def reason_of(found: Event, decision: Decision) -> str:
     """Why it may not go on, for the person and the agent; nothing for what may."""
     if isinstance(decision, Allow):
         return ""
     state = "degraded, " if decision.degraded else ""
     asked = " (a person would have to allow it)" if isinstance(decision, Ask) else ""
-    return f"{SIGN} {state}blocked: {decision.reason}{asked}. {ADVICE.get(kind, '')}"[:REASON_CHARACTERS].strip()
+    advice = ADVICE.get(found.kind, "")
+    if isinstance(decision, Ask) and not decision.degraded and found.kind is Kind.CALL and found.runtime not in ASKING:
+        asked, advice = "", APPROVAL
+    return f"{SIGN} {state}blocked: {decision.reason}{asked}. {advice}"[:REASON_CHARACTERS].strip()
 
 
 def _blocked(found: Event, reason: str) -> Object:

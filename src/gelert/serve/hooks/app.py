@@ -66,7 +66,8 @@ def router(engine: Engine, homes: Homes | None = None) -> APIRouter:
             answered = await engine.undecided(asked, why, since)
             return reply(answer(happened, answered.decision))
         key = f"{runtime.value}:{happened.session}" if about.told and happened.session else ""
-        asked = Asked(happened.kind.surface, about.run, key, runtime.value, trace, happened.project)
+        call = happened.call if happened.kind is Kind.CALL else None
+        asked = Asked(happened.kind.surface, about.run, key, runtime.value, trace, happened.project, call)
         answered = await engine.decide(asked, since)
         return reply(answer(happened, canaries.tightened(asked, answered, happened, engine.policy)))
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gelert.core.errors import InputError
-from gelert.core.trajectory import Setting
+from gelert.core.trajectory import Setting, ToolCall, json_text
 from gelert.guard.formats.untrusted import Object, came, first, text_at
 from gelert.guard.policy import Surface
 from gelert.serve.asked import project_of
@@ -101,6 +101,11 @@ class Event:
     """Id of the message that is shown, piece by piece."""
     again: bool
     """Whether this reply was already sent back once."""
+
+    @property
+    def call(self) -> ToolCall:
+        """The call that this event is about."""
+        return ToolCall(self.tool, "{}" if self.arguments is None else json_text(self.arguments), self.call_id)
 
 
 def event(runtime: Runtime, payload: Object) -> Event:
