@@ -10,6 +10,7 @@ from gelert.core.verdict import Safe, Unreadable, Unsafe
 from gelert.guard.endpoint import EndpointGuard
 from gelert.guard.guard import Guard
 from tests.guard.test_adapter import guard as adapter_guard
+from tests.guard.test_cascade import cascade
 from tests.guard.tiny import run, tiny_guard
 
 RUN = run("tidy up", "rm -rf /data", "done")
@@ -19,6 +20,7 @@ SURE: dict[str, Callable[[], Guard]] = {
     "adapter": lambda: adapter_guard(threshold=1e-9),
     "adapter on all tokens": lambda: adapter_guard("all", threshold=1e-9),
     "endpoint": lambda: EndpointGuard(ScriptedBackend(["unsafe"] * 3), "agentdog-1.0-coarse"),
+    "cascade": lambda: cascade(EndpointGuard(ScriptedBackend(["unsafe"] * 3), "agentdog-1.0-coarse")),
 }
 """Guards that call everything unsafe."""
 
@@ -27,6 +29,7 @@ CALM: dict[str, Callable[[], Guard]] = {
     "adapter": lambda: adapter_guard(threshold=1 - 1e-9),
     "adapter on all tokens": lambda: adapter_guard("all", threshold=1 - 1e-9),
     "endpoint": lambda: EndpointGuard(ScriptedBackend(["safe"] * 3), "agentdog-1.0-coarse"),
+    "cascade": lambda: cascade(EndpointGuard(ScriptedBackend(["safe"] * 3), "agentdog-1.0-coarse")),
 }
 """Guards that call everything safe."""
 

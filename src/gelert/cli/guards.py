@@ -11,7 +11,8 @@ from gelert.guard.guard import Guard, HeadGuard
 GUARD_HELP = (
     "A guard card (folder or guard.toml), or a published checkpoint as CONTRACT@URL#MODEL[,FINE_MODEL], such as"
     " agentdog-1.5-coarse@http://127.0.0.1:8000/v1#AgentDoG1.5-4B,AgentDoG1.5-FG-4B; the second model is asked for the"
-    " diagnosis; CONTRACT@recorded:FILE replays answers. Default: the guard that ships with Gelert."
+    " diagnosis; CONTRACT@recorded:FILE replays answers; or the card of a cascade, which asks a second guard where a"
+    " first is unsure. Default: the guard that ships with Gelert."
 )
 
 
@@ -28,11 +29,28 @@ def open_guard(name: str | None) -> Guard:
     path = Path(name)
     if not path.exists():
         raise InputError(f"expected a guard card or CONTRACT@URL#MODEL, got {name!r}, which does not exist")
-    if kind(path) == "adapter":
-        from gelert.guard.adapter import AdapterGuard
+    match kind(path):
+        case "adapter":
+            from gelert.guard.adapter import AdapterGuard
 
-        return AdapterGuard.load(path)
-    return HeadGuard.load(path)
+            return AdapterGuard.load(path)
+        case "cascade":
+            return _cascade(path)
+        case _:
+            return HeadGuard.load(path)
+
+
+def _cascade(path: Path) -> Guard:
+    """Paths in the card are taken from its folder."""
+    from gelert.guard.cascade import Cascade, load_cascade
+
+    card = load_cascade(path)
+    first = path.parent / card.first if card.first else default_card()
+    second = path.parent / card.second
+    if second.exists() and kind(second) == "cascade":
+        raise InputError(f"expected a guard that judges by itself as second, got another cascade ({second})")
+    found = open_guard(str(second) if second.exists() else card.second)
+    return Cascade(card, HeadGuard.load(first), found)
 
 
 def _endpoint(name: str) -> Guard:
