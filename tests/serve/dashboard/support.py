@@ -77,7 +77,7 @@ def watched(folder: Path, guard: Guard | None = None, limits: Limits | None = No
 def listening(app: FastAPI, port: int = 0) -> Generator[httpx.Client]:
     """A client of a real server on a port; it has the token."""
     socket = listen.tcp("127.0.0.1", port)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=8))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([socket])))
     thread.start()
     url = f"http://127.0.0.1:{socket.getsockname()[1]}"

@@ -18,7 +18,7 @@ MOST_AT_ONCE = 1_000
 """Decisions in one answer."""
 
 MOST_WAIT_SECONDS = 5.0
-"""A longer wait would hold up the end of the service."""
+"""For the next decision, and no longer than a decision may take: the end of the service waits for who waits here."""
 
 
 def router(engine: Engine) -> APIRouter:
@@ -43,7 +43,7 @@ def router(engine: Engine) -> APIRouter:
         wait: Annotated[float, Query(ge=0, le=MOST_WAIT_SECONDS, description="Seconds to wait for one more")] = 0,
     ) -> Response:
         """The decisions after one, oldest first, and how the service is. Only the last ones are kept, in memory."""
-        await watch.grown(after, wait)
+        await watch.grown(after, min(wait, engine.limits.deadline_seconds))
         rows = [seen.row for seen in watch.after(after, limit)]
         told = {"service": watch.service, "newest": watch.newest, "decisions": rows, "health": _health(engine)}
         return page.private(told)
