@@ -21,9 +21,9 @@ HIDDEN = (
 """Characters that cannot be seen, as a class of a regular expression has them."""
 
 _SHAPES = {
-    code: plain
+    code: letter
     for code in (*range(0xFF10, 0xFF5B), *range(0x1D400, 0x1D800))
-    if (plain := unicodedata.normalize("NFKC", chr(code))).isascii() and plain.isalnum()
+    if (letter := unicodedata.normalize("NFKC", chr(code))).isascii() and letter.isalnum()
 }
 """Wide and mathematical letters and digits."""
 
