@@ -9,6 +9,7 @@ from typing_extensions import override
 from gelert.core.errors import GelertError
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "approvals": ("gelert.cli.approvals", "Answer the calls that the policy asks a person about."),
     "audit": ("gelert.cli.audit", "Check and show the decisions that the service wrote down."),
     "calibrate": ("gelert.cli.calibrate", "Fit a guard to a runtime's own logs, labelled or not."),
     "compare": ("gelert.cli.compare", "Compare two guards on the same runs."),
