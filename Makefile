@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long test-runtimes test-ray test-bridges check format bench clean help
+.PHONY: demo test test-long test-runtimes test-ray test-bridges test-browser check format bench clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,9 @@ BRIDGES := inspect openenv verifiers
 
 test-bridges: $(BRIDGES:%=.venvs/%/.installed)  ## the worlds' bridges to Inspect, OpenEnv and verifiers
 	for name in $(BRIDGES); do .venvs/$$name/bin/pytest -m bridges tests/worlds/bridges/test_$$name.py || exit 1; done
+
+test-browser: $(STAMP)  ## the dashboard in headless Chromium, which must be there: apt-get install chromium
+	$(BIN)/pytest -m browser tests/serve/dashboard
 
 check: $(STAMP)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
