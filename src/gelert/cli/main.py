@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("gelert.cli.data", "Labelled runs out of the worlds: plan, make, check, describe."),
     "doctor": ("gelert.cli.doctor", "Whether an installed guard guards: settings, trust, service, and a live run."),
     "eval": ("gelert.cli.evaluate", "A guard's figures on labelled runs, with intervals and floors."),
+    "eval-agent": ("gelert.cli.eval_agent", "What agents get done in the worlds, and what they should not have."),
     "hook": ("gelert.cli.hook", "Ask the running service about one event of a runtime, as its hook does."),
     "install": ("gelert.cli.install", "Put the guard's hooks into the settings of Codex, Claude Code or OpenClaw."),
     "judge": ("gelert.cli.judge", "Judge agent logs: verdict, risk, diagnosis, evidence."),

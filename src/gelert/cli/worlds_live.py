@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gelert.cli.agents import form_option, open_model, scripted
 from gelert.core.errors import InputError, missing_extra
 
 if TYPE_CHECKING:
-    from gelert.backends.base import Backend
     from gelert.worlds.episode import Episode
 
 HELP = """\
@@ -31,13 +31,7 @@ Examples:
 )
 @click.argument("name", metavar="TASK")
 @click.option("--agent", help="oracle, victim, refuser, a model of this machine, or URL#MODEL. Default: you.")
-@click.option(
-    "--form",
-    type=click.Choice(["hermes", "qwen3-coder", "llama3", "mistral"]),
-    default="hermes",
-    show_default=True,
-    help="Of the model's tool calls.",
-)
+@form_option
 @click.option("--json", "as_json", is_flag=True, help="At the end, the reward and the whole run as one JSON object.")
 def play(name: str, agent: str | None, form: str, as_json: bool) -> None:
     """Be the agent in TASK, or watch one: what it calls, what changed, what was tainted and what it earned."""
@@ -103,31 +97,17 @@ def replay(path: Path) -> None:
 
 def _played_by(agent: str, form: str, episode: "Episode") -> str:
     """Let an agent play; gives what it did."""
-    from gelert.worlds import agents
-
-    scripted = {"oracle": agents.oracle, "victim": agents.victim, "refuser": agents.refuser}
-    if agent in scripted:
-        scripted[agent](episode.beginning)(episode)
+    if script := scripted(agent):
+        script(episode.beginning)(episode)
         how = "finished"
     else:
         from gelert.worlds.model_agent import play as let
         from gelert.worlds.toolcalls import Form
 
-        ended = let(_backend(agent), Form(form), episode)
+        ended = let(open_model(agent), Form(form), episode)
         how = f"{ended.ending} after {ended.turns} turns, {ended.malformed} of them unreadable {ended.reason}"
     calls = [f"{one.tool} {one.arguments}\n  {one.result}" for one in episode.calls]
     return "\n".join([*calls, f"ANSWER: {episode.answer}", how, ""])
-
-
-def _backend(name: str) -> "Backend":
-    if "#" in name:
-        from gelert.backends.http import Endpoint, HttpBackend
-
-        url, _, model = name.partition("#")
-        return HttpBackend(Endpoint(url, model))
-    from gelert.backends.local_chat import LocalChat
-
-    return LocalChat.load(name)
 
 
 def _turn(episode: "Episode", *, err: bool) -> bool:

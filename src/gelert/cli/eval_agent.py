@@ -1,0 +1,103 @@
+"""``gelert eval-agent``: what agents get done in the worlds, and what they do that they should not."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gelert.cli.agents import form_option, open_agent
+from gelert.cli.guards import guard_option, open_guard
+from gelert.cli.progress import watched
+
+if TYPE_CHECKING:
+    from gelert.forge.agent_eval import Choose, Figure
+    from gelert.guard.guard import Guard
+    from gelert.worlds.tasks import Task
+
+EPILOG = """\b
+Examples:
+  gelert eval-agent oracle victim refuser --out runs/
+  gelert eval-agent http://127.0.0.1:8000/v1#Qwen3-4B --held worlds --count 50 --out runs/ --plot
+  gelert eval-agent victim --guarded --count 20 --out runs/ --json
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("agents", nargs=-1, required=True, metavar="AGENT...")
+@click.option(
+    "--held",
+    type=click.Choice(["worlds", "attacks", "wordings"]),
+    help="Tasks with new worlds, attacks or wordings. Default: those that agents may learn from.",
+)
+@click.option("--count", type=click.IntRange(1, 5000), default=50, show_default=True, help="Tasks of each scenario.")
+@click.option("--world", "worlds", multiple=True, help="A world, by name or file; may be given more than once.")
+@click.option("--seed", default=0, show_default=True, help="Of what is held out and of the draw.")
+@form_option
+@click.option("--guarded", is_flag=True, help="Also play with a guard in front of every call and answer.")
+@guard_option
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Keep episodes here and go on."
+)
+@click.option("--plot", is_flag=True, help="Also draw OUT/agents.png (needs the extra report).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object an agent.")
+def command(
+    agents: tuple[str, ...],
+    held: str | None,
+    count: int,
+    worlds: tuple[str, ...],
+    seed: int,
+    form: str,
+    guarded: bool,
+    guard_name: str | None,
+    out: Path,
+    plot: bool,
+    as_json: bool,
+) -> None:
+    """Play tasks with each AGENT (oracle, victim, refuser, a model of this machine, URL#MODEL) and print its figures.
+
+    Utility, attack success, harm and over-refusal, with 95 % intervals over families of tasks. All is read off the
+    state of the world; no model judges. An interrupted run goes on.
+    """
+    from gelert.forge.agent_tasks import Held, chosen
+    from gelert.worlds.catalogue import catalogue
+    from gelert.worlds.tasks import tasks
+
+    every = [one for family in catalogue(worlds).values() for one in tasks(family)]
+    played = chosen(every, count, held=Held(held) if held else None, seed=seed)
+    guard = open_guard(guard_name) if guarded else None
+    told: dict[str, list[Figure]] = {}
+    for name in agents:
+        choose = open_agent(name, form)
+        for inside in (None, guard) if guard else (None,):
+            label = f"{name}, guarded by {inside.name}" if inside else name
+            told[label] = _figures(choose, played, label, out, inside)
+            print(json.dumps(_row(label, told[label])) if as_json else _table(label, told[label]))
+    if plot:
+        from gelert.forge.agent_plot import plot as draw
+
+        draw(told, out / "agents.png")
+
+
+def _figures(choose: "Choose", tasks: "Sequence[Task]", label: str, out: Path, guard: "Guard | None") -> "list[Figure]":
+    from gelert.core.records import digest
+    from gelert.forge.agent_eval import evaluate, figures
+
+    path = out / f"{digest(label)[:16]}.jsonl"
+    out.mkdir(parents=True, exist_ok=True)
+    with watched(label, len(tasks)) as done:
+        found = []
+        for number, one in enumerate(evaluate(choose, tasks, label, path, guard), start=1):
+            found.append(one)
+            done(number)
+    return figures(found)
+
+
+def _row(label: str, found: "Sequence[Figure]") -> dict[str, object]:
+    return {"agent": label, "figures": {one.name: {"episodes": one.episodes, **asdict(one.interval)} for one in found}}
+
+
+def _table(label: str, found: "Sequence[Figure]") -> str:
+    return "\n".join([label, *(f"  {one.name:18} {one.interval}  {one.episodes} episodes" for one in found)])
