@@ -14,6 +14,7 @@ from gelert.core.trajectory import Role, Step, Trajectory
 from gelert.core.verdict import Reading, Safe, Unreadable, Unsafe, Verdict
 from gelert.guard.guard import Guard
 from gelert.guard.policy import OnFailure, Policy, Rule, Surface
+from gelert.guard.policy_file import Question
 from gelert.serve.audit import Audit
 from gelert.serve.engine import Answered, Asked, Engine, Limits, PolicySource
 from tests.guard.tiny import run, tiny_guard
@@ -209,8 +210,12 @@ def test_a_risk_that_is_no_number_is_no_verdict(tmp_path: Path) -> None:
 
 def test_a_policy_that_raises_lets_nothing_pass(tmp_path: Path) -> None:
     class Broken:
-        def decide(self, verdict: Verdict, surface: Surface, trajectory: Trajectory) -> Decision:
-            raise RuntimeError(verdict, surface, trajectory)
+        @property
+        def fault(self) -> str:
+            return ""
+
+        def decide(self, verdict: Verdict, question: Question) -> Decision:
+            raise RuntimeError(verdict, question)
 
     (answered,) = ask(tmp_path, ScriptedGuard(), one(Asked(Surface.REPLY, said())), Broken())
     assert isinstance(answered.decision, Block)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,10 +19,14 @@ from gelert.core.verdict import Unreadable, Verdict
 from gelert.guard.guard import Guard, HeadGuard
 from gelert.guard.policy import Surface
 
+if TYPE_CHECKING:
+    from gelert.guard.policy_sections import Treatment
+
 EXAMPLES = """\b
 Examples:
   gelert policy check policy.toml
   gelert policy test policy.toml ~/.codex/sessions
+  gelert policy test policy.toml logs/ --project /home/me/site
   gelert policy test policy.toml logs/ --json | grep '"block"'
 """
 
@@ -44,30 +49,33 @@ def check(path: Path) -> None:
         general = sections.treatment(Setting.GENERAL, surface)
         for setting in Setting:
             found = sections.treatment(setting, surface)
-            if setting is not Setting.GENERAL and found == general:
-                continue
-            where = "" if setting is Setting.GENERAL else f" in {setting.value}"
-            block = "what the guard calls unsafe" if found.rule.block_at is None else f"risk {found.rule.block_at:g}"
-            ask = "" if found.rule.ask_at is None else f", ask at risk {found.rule.ask_at:g}"
-            mode = "observe" if found.observe else "enforce"
-            failure = found.rule.on_failure.value
-            click.echo(f"{surface.value}{where}: {mode}, block at {block}{ask}, without a verdict {failure}")
+            if setting is Setting.GENERAL or found != general:
+                click.echo(_treated(surface, setting, found))
     for rule in sections.rule:
         click.echo(f"{rule.then}: {rule.when}")
+    for project in sections.project:
+        allowed = f"allow {', '.join(project.allow)}" if project.allow else "allow nothing more"
+        click.echo(f"project {project.path}: {allowed}")
+        for surface in Surface:
+            for setting in Setting:
+                found = sections.treatment(setting, surface, project.folder)
+                if found != sections.treatment(setting, surface):
+                    click.echo(f"  {_treated(surface, setting, found)}")
 
 
 @command.command()
 @click.argument("path", type=FILE, metavar="FILE")
 @click.argument("logs", nargs=-1, required=True, metavar="LOGS...")
 @guard_option
+@click.option("--project", default="", metavar="FOLDER", help="Decide as in this folder; logs do not tell theirs.")
 @click.option("--json", "as_lines", is_flag=True, help="Print one JSON object a decision, also where it is to allow.")
-def test(path: Path, logs: tuple[str, ...], guard_name: str | None, as_lines: bool) -> None:
+def test(path: Path, logs: tuple[str, ...], guard_name: str | None, project: str, as_lines: bool) -> None:
     """Say what would have been decided at each step of recorded runs under the policy in FILE.
 
     Each tool call, tool result and reply is judged as it stood then. Exit code 2 if a log could not be read.
     """
     from gelert.guard.formats import read
-    from gelert.guard.policy_file import read_policy
+    from gelert.guard.policy_file import Question, read_policy
 
     policy, guard = read_policy(path), open_guard(guard_name)
     counts: Counter[str] = Counter()
@@ -78,7 +86,7 @@ def test(path: Path, logs: tuple[str, ...], guard_name: str | None, as_lines: bo
             refused = True
             continue
         for question in _questions(guard, found):
-            decision = policy.decide(question.verdict, question.surface, question.run)
+            decision = policy.decide(question.verdict, Question(question.surface, question.run, project))
             counts[type(decision).__name__.lower()] += 1
             if as_lines:
                 print(json.dumps(_row(found, question, decision)))
@@ -87,6 +95,14 @@ def test(path: Path, logs: tuple[str, ...], guard_name: str | None, as_lines: bo
     if not as_lines:
         print(", ".join(f"{counts[kind]} {kind}" for kind in ("allow", "ask", "block")))
     sys.exit(2 if refused else 0)
+
+
+def _treated(surface: Surface, setting: Setting, found: "Treatment") -> str:
+    where = "" if setting is Setting.GENERAL else f" in {setting.value}"
+    block = "what the guard calls unsafe" if found.rule.block_at is None else f"risk {found.rule.block_at:g}"
+    ask = "" if found.rule.ask_at is None else f", ask at risk {found.rule.ask_at:g}"
+    mode = "observe" if found.observe else "enforce"
+    return f"{surface.value}{where}: {mode}, block at {block}{ask}, without a verdict {found.rule.on_failure.value}"
 
 
 @dataclass(frozen=True, slots=True)

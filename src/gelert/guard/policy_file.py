@@ -1,4 +1,4 @@
-"""A policy out of a TOML file: how each surface treats a verdict, by setting if need be, and rules on calls.
+"""A policy out of a TOML file: how each surface treats a verdict, by setting or project if need be, and rules on calls.
 
 ::
 
@@ -13,6 +13,20 @@
     [[rule]]
     when = "untrusted value -> [send_mail, exec]"
     then = "block"            # or "ask"
+    [[project]]
+    path = "/home/me/site"    # the agent works in this folder or below it
+    allow = ["read", "ls", "mcp__notes__*"]   # calls of these pass there, whatever their risk
+    [project.tool_call]       # of the project above
+    block_at = 0.9
+
+A project's sections outrank those of the settings, and the innermost project's all others; what an outer one allows
+is allowed in the inner ones too. To be allowed frees a call from the guard's risk and from nothing else: a rule holds
+all the same, for rules can only tighten, and a verdict that is missing stays so. Of several calls at once each must be
+allowed.
+
+Which project it is nobody says but the operator, here, and the runtime, with its question. Paths are compared part by
+part as they are written, without following links; one that is relative or has ``..`` in it is in no project. A runtime
+that tells where its shell stands, and not where it was started, lets its agent choose among the projects.
 
 A running service reads the file again when it changes. A file that does not validate changes nothing, and says so.
 """
@@ -20,117 +34,22 @@ A running service reads the file again when it changes. A file that does not val
 import logging
 import tomllib
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Literal
+from pathlib import Path, PurePosixPath
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 
 from gelert.core.decision import Allow, Ask, Block, Decision, strictest
 from gelert.core.errors import InputError
 from gelert.core.trajectory import Setting, Trajectory
-from gelert.core.verdict import Verdict
-from gelert.guard.flow import Flow, flow
-from gelert.guard.policy import OnFailure, Policy, Rule, Surface, decide
+from gelert.core.verdict import Unreadable, Verdict
+from gelert.guard.flow import Flow, flow, questioned
+from gelert.guard.policy import Policy, Surface, decide
+from gelert.guard.policy_sections import PolicySections, RuleSection, folder
 
 MOST_BYTES = 1 << 20
 """Of a policy file."""
 
 _LOG = logging.getLogger(__name__)
-_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-Risk = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
-
-
-class SurfaceSection(BaseModel):
-    """What is said of one surface; what is not said stays as it is."""
-
-    model_config = _STRICT
-    block_at: Risk | None = None
-    ask_at: Risk | None = None
-    on_failure: Literal["block", "ask", "allow"] | None = None
-    mode: Literal["enforce", "observe"] | None = None
-
-
-class Surfaces(BaseModel):
-    """A section for each surface."""
-
-    model_config = _STRICT
-    tool_call: SurfaceSection = SurfaceSection()
-    tool_result: SurfaceSection = SurfaceSection()
-    reply: SurfaceSection = SurfaceSection()
-
-    def section(self, surface: Surface) -> SurfaceSection:
-        """The section of one surface."""
-        match surface:
-            case Surface.TOOL_CALL:
-                return self.tool_call
-            case Surface.TOOL_RESULT:
-                return self.tool_result
-            case Surface.REPLY:
-                return self.reply
-
-
-class RuleSection(BaseModel):
-    """One rule on calls."""
-
-    model_config = _STRICT
-    when: str
-    then: Literal["block", "ask"] = "block"
-
-    @field_validator("when")
-    @classmethod
-    def _is_a_rule(cls, when: str) -> str:
-        try:
-            flow(when)
-        except InputError as fault:
-            raise ValueError(str(fault)) from None
-        return when
-
-
-class PolicySections(Surfaces):
-    """A whole file."""
-
-    setting: dict[Literal["general", "openclaw", "codex"], Surfaces] = {}
-    rule: Annotated[list[RuleSection], Field(max_length=256)] = []
-
-    @model_validator(mode="after")
-    def _asks_before_it_blocks(self) -> "PolicySections":
-        for setting in Setting:
-            for surface in Surface:
-                rule = self.treatment(setting, surface).rule
-                if rule.block_at is not None and rule.ask_at is not None and rule.ask_at >= rule.block_at:
-                    raise ValueError(
-                        f"expected ask_at below block_at on {surface.value} in {setting.value}, "
-                        f"got {rule.ask_at:g} and {rule.block_at:g}: nobody would be asked"
-                    )
-        return self
-
-    def treatment(self, setting: Setting, surface: Surface) -> "Treatment":
-        """What holds on a surface: the default, then the file, then the setting's own section."""
-        found = Treatment(Policy().rule(surface))
-        for surfaces in (self, self.setting.get(setting.value)):
-            if surfaces:
-                found = found.under(surfaces.section(surface))
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class Treatment:
-    """How one surface is treated in one setting."""
-
-    rule: Rule
-    observe: bool = False
-    """Whether everything passes, and the verdict is only written down."""
-
-    def under(self, section: SurfaceSection) -> "Treatment":
-        """The same with what a section says."""
-        rule = replace(
-            self.rule,
-            block_at=self.rule.block_at if section.block_at is None else section.block_at,
-            ask_at=self.rule.ask_at if section.ask_at is None else section.ask_at,
-            on_failure=OnFailure(section.on_failure) if section.on_failure else self.rule.on_failure,
-        )
-        return Treatment(rule, self.observe if section.mode is None else section.mode == "observe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +61,48 @@ class CallRule:
     """When it is broken."""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a decision is asked about."""
+
+    surface: Surface
+    trajectory: Trajectory
+    project: str = ""
+    """Path of the folder that the agent works in, as its runtime says; empty if that is not known."""
+
+
+class Scope:
+    """What holds in one folder and below it.
+
+    Args:
+        sections: of the file.
+        place: the folder; None for all that no project's folder holds.
+    """
+
+    def __init__(self, sections: PolicySections, place: PurePosixPath | None = None) -> None:
+        self._treatments = {
+            (setting, surface): sections.treatment(setting, surface, place)
+            for setting in Setting
+            for surface in Surface
+        }
+        self._policies = {
+            setting: Policy(*(self._treatments[setting, surface].rule for surface in Surface)) for setting in Setting
+        }
+        self._allowed = sections.allowed(place)
+
+    def observes(self, question: Question) -> bool:
+        """Whether everything passes there and is only written down."""
+        return self._treatments[question.trajectory.setting, question.surface].observe
+
+    def decide(self, verdict: Verdict, question: Question) -> Decision:
+        """The decision by risk alone, from which calls of the allowed tools are free."""
+        found = decide(verdict, question.surface, self._policies[question.trajectory.setting])
+        if isinstance(verdict, Unreadable) or question.surface is not Surface.TOOL_CALL:
+            return found
+        calls = questioned(question.trajectory)
+        return Allow() if calls and all(call.name in self._allowed for call in calls) else found
+
+
 class CompiledPolicy:
     """A policy that was validated; decides as ``gelert.guard.policy`` does, and then as strictly as its rules say.
 
@@ -151,23 +112,26 @@ class CompiledPolicy:
 
     def __init__(self, sections: PolicySections) -> None:
         self.sections = sections
-        self._treatments = {
-            (setting, surface): sections.treatment(setting, surface) for setting in Setting for surface in Surface
-        }
-        self._policies = {
-            setting: Policy(*(self._treatments[setting, surface].rule for surface in Surface)) for setting in Setting
-        }
+        self._everywhere = Scope(sections)
+        places = sorted((one.folder for one in sections.project), key=lambda place: len(place.parts), reverse=True)
+        self._projects = {place: Scope(sections, place) for place in places}
         self._rules = [_compiled(rule) for rule in sections.rule]
 
-    def decide(self, verdict: Verdict, surface: Surface, trajectory: Trajectory) -> Decision:
+    def decide(self, verdict: Verdict, question: Question) -> Decision:
         """The decision; where a surface is observed, everything passes."""
-        found = decide(verdict, surface, self._policies[trajectory.setting])
-        if self._treatments[trajectory.setting, surface].observe:
+        scope = self._scope(folder(question.project))
+        found = scope.decide(verdict, question)
+        if scope.observes(question):
             return Allow(found.degraded)
-        if surface is not Surface.TOOL_CALL:
+        if question.surface is not Surface.TOOL_CALL:
             return found
-        broken = [rule.otherwise for rule in self._rules if rule.flow.broken(trajectory)]
+        broken = [rule.otherwise for rule in self._rules if rule.flow.broken(question.trajectory)]
         return strictest(found, *(replace(one, degraded=found.degraded) for one in broken))
+
+    def _scope(self, place: PurePosixPath | None) -> Scope:
+        """That of the innermost project."""
+        within = (scope for project, scope in self._projects.items() if place and place.is_relative_to(project))
+        return next(within, self._everywhere)
 
 
 class PolicyFile:
@@ -182,27 +146,35 @@ class PolicyFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.fault = ""
-        """Why the file as it stands now is not what is followed; empty if it is."""
+        self._fault = ""
         self._stamp = _stamp(path)
-        self.policy = read_policy(path)
+        self._policy = read_policy(path)
 
-    def decide(self, verdict: Verdict, surface: Surface, trajectory: Trajectory) -> Decision:
+    @property
+    def fault(self) -> str:
+        """Why the file as it stands now is not what is followed; empty if it is."""
+        self._follow()
+        return self._fault
+
+    def decide(self, verdict: Verdict, question: Question) -> Decision:
         """The decision under the latest policy that was sound."""
+        self._follow()
+        return self._policy.decide(verdict, question)
+
+    def _follow(self) -> None:
         stamp = _stamp(self.path)
         if stamp != self._stamp:
             self._stamp = stamp
             self._reload()
-        return self.policy.decide(verdict, surface, trajectory)
 
     def _reload(self) -> None:
         try:
-            self.policy = read_policy(self.path)
+            self._policy = read_policy(self.path)
         except InputError as fault:
-            self.fault = str(fault)
+            self._fault = str(fault)
             _LOG.error("the policy stays as it was, because its file changed to something else: %s", fault)
         else:
-            self.fault = ""
+            self._fault = ""
             _LOG.warning("the policy was read anew from %s", self.path)
 
 

@@ -9,6 +9,7 @@ from gelert.core.trajectory import ToolCall, Trajectory
 from gelert.core.verdict import Unreadable, Verdict
 from gelert.guard.flow import questioned
 from gelert.guard.policy import Policy, Surface, decide
+from gelert.guard.policy_file import Question
 
 MOST_PROJECT_CHARACTERS = 4_096
 """Of a folder's path. A longer one counts as none: cut short, it could be the path of another folder."""
@@ -63,7 +64,12 @@ class Answered:
 class PolicySource(Protocol):
     """A policy that may change while the service runs. The engine asks it once for each verdict."""
 
-    def decide(self, verdict: Verdict, surface: Surface, trajectory: Trajectory) -> Decision:
+    @property
+    def fault(self) -> str:
+        """Why what the operator wrote last is not what is followed; empty if it is."""
+        ...
+
+    def decide(self, verdict: Verdict, question: Question) -> Decision:
         """The decision; an ``Unreadable`` verdict fails as the surface's rule says."""
         ...
 
@@ -82,7 +88,7 @@ def ruled(policy: PolicySource | Policy, verdict: Verdict, asked: Asked) -> Ruli
     if isinstance(policy, Policy):
         return Ruling(decide(verdict, asked.surface, policy))
     try:
-        return Ruling(policy.decide(verdict, asked.surface, asked.trajectory))
+        return Ruling(policy.decide(verdict, Question(asked.surface, asked.trajectory, asked.project)))
     except Exception as fault:  # noqa: BLE001 - the boundary: whatever a policy raises is a missing verdict
         missing = Unreadable(f"expected a decision of the policy, got {type(fault).__name__}")
         return Ruling(decide(missing, asked.surface), failed=True)

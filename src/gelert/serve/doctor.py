@@ -160,6 +160,8 @@ def _service(patient: Patient) -> Iterator[Finding]:
             ready = client.get("/readyz")
             said = text_at(as_object(as_object(ready.json()).get("error")), "message") or text_at(ready.json(), "guard")
             yield Finding("service", sound=ready.is_success, said=said)
+            if fault := text_at(ready.json(), "reason"):
+                yield Finding("policy", sound=False, said=f"an older one is followed than was written last: {fault}")
         except (httpx.HTTPError, ValueError) as fault:
             said = f"expected an answer, got {type(fault).__name__} ({path}); restart gelert serve"
             yield Finding("service", sound=False, said=said)

@@ -120,6 +120,11 @@ class Engine:
             return "expected an audit that can be written, but the last decision is not on record; look at the disk"
         return ""
 
+    @property
+    def policy_fault(self) -> str:
+        """Why the policy that is followed is not the one that was written last; empty if it is."""
+        return "" if isinstance(self.policy, Policy) else self.policy.fault
+
     async def decide(self, asked: Asked, since: float | None = None) -> Answered:
         """The decision, on disk already; a fault on the way is a decision too.
 

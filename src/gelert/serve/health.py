@@ -26,9 +26,11 @@ def router(engine: Engine, runs: Runs) -> APIRouter:
 
     @found.get("/readyz", responses={503: {"model": ErrorReply}})
     async def ready() -> Response:
-        """It can give verdicts and write them down."""
+        """It can give verdicts and write them down; ``degraded`` if by an older policy than was written last."""
         if reason := engine.unready:
             return reply({"error": {"message": reason, "type": "degraded"}}, 503)
+        if fault := engine.policy_fault:
+            return reply({"status": "degraded", "guard": engine.guard.name, "reason": fault})
         return reply({"status": "ready", "guard": engine.guard.name})
 
     @found.get("/metrics", response_class=PlainTextResponse)
@@ -68,6 +70,7 @@ def _lines(engine: Engine, runs: Runs) -> list[str]:
         "waiting": (engine.waiting, "Questions that wait for the guard."),
         "runs": (len(runs), "Runs that grow under /v1/sessions."),
         "audit_records": (engine.audit.head.number, "Number of the last record on disk."),
+        "policy_followed": (int(not engine.policy_fault), "Whether the policy is the one that was written last."),
         "ready": (int(not engine.unready), "Whether verdicts can be given and written down."),
     }
     for name, (value, said) in gauges.items():
