@@ -43,10 +43,12 @@ def payload(event: str, **more: Any) -> dict[str, Any]:
     return base | told[event] | more
 
 
-def hook(runtime: str, told: dict[str, Any] | bytes, path: Path, seconds: float = 20.0) -> Hooked:
-    """Start the command with the event on its standard input."""
+def hook(
+    runtime: str, told: dict[str, Any] | bytes, path: Path, seconds: float = 20.0, event: str = "PreToolUse"
+) -> Hooked:
+    """Start the command with the event on its standard input; ``event`` is the name of one that is no object."""
     raw = told if isinstance(told, bytes) else json.dumps(told).encode()
-    event = told["hook_event_name"] if isinstance(told, dict) else "PreToolUse"
+    event = told["hook_event_name"] if isinstance(told, dict) else event
     words = [sys.executable, "-I", "-S", shim.__file__, runtime, event]
     variables = {"PATH": os.environ["PATH"], "GELERT_SOCKET": str(path), "GELERT_HOOK_SECONDS": str(seconds)}
     done = subprocess.run(words, input=raw, env=variables, capture_output=True, check=False, timeout=60)

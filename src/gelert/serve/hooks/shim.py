@@ -20,6 +20,8 @@ MOST_BYTES = 16 << 20
 MOST_ANSWER_BYTES = 48 << 10
 """Of what the service answers; a pipe takes as much at once, so a runtime that does not read cannot hold this up."""
 MOST_HEAD_BYTES = 16 << 10
+MOST_DEPTH = 100
+"""Of a result whose form is kept; no runtime looks deeper."""
 REASON_CHARACTERS = 2_000
 BLOCK = 2
 """Exit code that Codex and Claude Code read as a block, with its reason on stderr."""
@@ -131,12 +133,14 @@ def faulted(runtime: str, event: str, asked: bytes, why: str) -> tuple[int, str,
     return BLOCK, "", reason
 
 
-def withheld(result: object, reason: str) -> object:
+def withheld(result: object, reason: str, depth: int = 0) -> object:
     """A tool's result of the same form (the runtime takes no other) that says only why it is withheld."""
+    if depth >= MOST_DEPTH:
+        return f"[withheld] {reason}"
     if isinstance(result, dict):
-        return {key: value if key == "type" else withheld(value, reason) for key, value in result.items()}
+        return {key: value if key == "type" else withheld(value, reason, depth + 1) for key, value in result.items()}
     if isinstance(result, list):
-        return [withheld(item, reason) for item in result[:1]]
+        return [withheld(item, reason, depth + 1) for item in result[:1]]
     return f"[withheld] {reason}" if result is None or isinstance(result, str) else result
 
 
