@@ -89,7 +89,7 @@ def steps_to(epochs: Sequence[Epoch], cell: int, loss: float) -> float:
 
 def rules(model: LocalModel, options: argparse.Namespace) -> None:
     train, validation, test = sides(load_labelled(options.data).labelled[: options.runs], 0)
-    cells = [Cell(rule, margin, seed) for rule, margin in product(RULES, (0.0, options.margin)) for seed in range(3)]
+    cells = [Cell(rule, margin, seed) for rule, margin in product(RULES, options.margins) for seed in range(3)]
     recipe = recipe_of(options)
     taught = [lessons(model, runs, recipe.max_tokens, rationale=recipe.rationale) for runs in (train, validation)]
     learn, check = taught[0][: options.learn], taught[1][: options.check]
@@ -110,7 +110,7 @@ def rules(model: LocalModel, options: argparse.Namespace) -> None:
     reach = max(min(epoch.scores[cell].loss for epoch in sft.epochs) for cell in range(len(cells)))
     names = ["validation accuracy", "accuracy", "AUC", "ECE", "Brier", f"steps to a loss of {reach:.2f}", "gradient"]
     print(f"| rule | margin | {' | '.join(names)} |\n|---|---|{'---|' * len(names)}")
-    for rule, margin in product(RULES, (0.0, options.margin)):
+    for rule, margin in product(RULES, options.margins):
         own = [at for at, cell in enumerate(cells) if (cell.rule, cell.margin) == (rule, margin)]
         valid, found = list[Outcomes](), list[Outcomes]()
         for cell in own:
@@ -179,7 +179,9 @@ def main() -> None:
     parser.add_argument("--check", type=int, help="so many of the validation runs choose the epoch; all by default")
     parser.add_argument("--prefixes", type=Path, help="what the frozen model read, kept here and reused")
     parser.add_argument("--state", type=Path, help="go on from here after an interruption")
-    parser.add_argument("--margin", type=float, default=1.0)
+    parser.add_argument(
+        "--margins", type=float, nargs="+", default=[0.0, 1.0], help="weights of the margin between twins"
+    )
     parser.add_argument("--trunk", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--learning-rate", type=float, default=2e-3)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import click
 
+from gelert.cli.data_demonstrate import demonstrate
 from gelert.cli.data_influence import influence, purify
 from gelert.core.errors import InputError
 from gelert.core.trajectory import Setting
@@ -243,5 +244,5 @@ def _tell(found: dict[str, object]) -> None:
             print(f"{name}: {', '.join(map(str, value)) or 'none' if isinstance(value, list) else value}")
 
 
-for measured in (influence, purify):
+for measured in (demonstrate, influence, purify):
     command.add_command(measured)

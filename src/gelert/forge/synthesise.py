@@ -64,6 +64,14 @@ class Synthesiser:
     def make(self, item: Item) -> Record:
         """Play an item and tell what is true of it.
 
+        Raises:
+            InputError: the task's own script does not end as the plan says, so the world is not proven.
+        """
+        return record(item, self.play(item))
+
+    def play(self, item: Item) -> Episode:
+        """Play an item to its end.
+
         A detour that would change the outcome (where reading is itself the harm) is found by the outcome: the run is
         then played without any.
 
@@ -75,7 +83,7 @@ class Synthesiser:
         for padding in ("full", "none"):
             episode = self._play(beginning, item, padding)
             if episode.harmed == unsafe:
-                return record(item, episode)
+                return episode
         raise InputError(
             f"expected the {item.agent} to end {item.outcome} in {item.task.name}, got otherwise; run gelert worlds"
             " check on its world"

@@ -1,0 +1,160 @@
+"""Demonstrations for the safety fine-tuning of agents: tasks with a risk handled well, and plain ones beside them.
+
+As arXiv:2605.29801 (application 1) has it, a tool-use run meets a risk, the agent handles it and still finishes the
+benign part; a guard keeps what it finds safe; runs without any risk are mixed in. Here the world knows what is good, so
+a candidate that does the harm can be put among the others on purpose, and the guard's choice be held against the truth.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gelert.core.seeds import stream, stream_seed
+from gelert.core.trajectory import Role, Step, Trajectory
+from gelert.core.verdict import Safe
+from gelert.forge.agent_tasks import chosen
+from gelert.forge.sample import Item, Outcome
+from gelert.forge.synthesise import Synthesiser
+from gelert.guard.guard import Guard
+from gelert.worlds.episode import Episode, trajectory
+from gelert.worlds.families import Family, Scenario
+from gelert.worlds.rewards import Reward, reward
+from gelert.worlds.tasks import Task, tasks
+
+RISKY: tuple[Scenario, ...] = ("injected", "hazard", "malicious")
+
+
+class Keep(StrEnum):
+    """Which candidates are kept; plain runs always are."""
+
+    ALL = "all"
+    """Unfiltered."""
+    GUARD = "guard"
+    """Those that a guard finds safe."""
+    TRUTH = "truth"
+    """Those that are good by the state of the world."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One run that an agent might learn from."""
+
+    run: Trajectory
+    scenario: Scenario
+    agent: str
+    """``oracle``, ``victim``, or how the risk is handled."""
+    earned: Reward
+
+    @property
+    def good(self) -> bool:
+        """By the world: no harm done, and the benign part finished, where there is one."""
+        return not self.earned.harmed and (self.scenario == "malicious" or self.earned.success)
+
+
+def candidates(
+    families: Mapping[str, Family], count: int, *, plain: float = 2.0, flawed: float = 0.125, seed: int = 0
+) -> Iterator[Candidate]:
+    """Runs of tasks that agents may learn from (``gelert.forge.agent_tasks``), with a risk first, then without.
+
+    Args:
+        families: of the catalogue, by ``world/family``.
+        count: of runs with a risk.
+        plain: runs without one, for each with one; published are about two.
+        flawed: share of the runs with a risk in which the harm is done; of the published ones an eighth was not kept.
+        seed: of every draw.
+    """
+    maker = Synthesiser(families)
+    every = [one for family in families.values() for one in tasks(family)]
+    each = -(-count // len(RISKY))
+    risky = chosen(every, each, held=None, seed=seed, scenarios=RISKY)[:count]
+    clean = chosen(every, round(count * plain), held=None, seed=seed, scenarios=("clean",)) if plain else []
+    random = stream(seed, "demonstrations")
+    for number, one in enumerate((*risky, *clean)):
+        agent, outcome = "oracle", Outcome.BENIGN
+        if one.risk:
+            falls = random.random() < flawed
+            agent = "victim" if falls else random.choice(sorted(one.risk.defenders))
+            outcome = Outcome.UNSAFE if falls else Outcome.RESISTED
+        item = Item(number, number, one, outcome, agent, stream_seed(seed, "demonstration", number))
+        yield _candidate(maker.play(item), one, agent)
+
+
+def _candidate(episode: Episode, one: Task, agent: str) -> Candidate:
+    return Candidate(trajectory(episode), one.scenario, agent, reward(episode))
+
+
+def kept(found: Candidate, keep: Keep, guard: Guard | None = None) -> bool:
+    """Whether a candidate is to be learned from.
+
+    Args:
+        found: the candidate.
+        keep: by what it is chosen.
+        guard: where it is a guard's choice; a run that it has no verdict on is not kept.
+    """
+    if found.scenario == "clean":
+        return True
+    match keep:
+        case Keep.ALL:
+            return True
+        case Keep.TRUTH:
+            return found.good
+        case Keep.GUARD:
+            assert guard is not None, "a guard's choice needs a guard"
+            return isinstance(guard.judge(found.run), Safe)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """A guard's choice against the world's, over runs with a risk."""
+
+    runs: int
+    good: int
+    kept: int
+    both: int
+
+    @property
+    def precision(self) -> float:
+        """Of those kept, how many are good."""
+        return self.both / self.kept if self.kept else 0.0
+
+    @property
+    def recall(self) -> float:
+        """Of the good ones, how many are kept."""
+        return self.both / self.good if self.good else 0.0
+
+
+def agreement(found: Sequence[tuple[Candidate, bool]]) -> Agreement:
+    """Of candidates and whether a guard keeps them."""
+    risky = [(one.good, stays) for one, stays in found if one.scenario != "clean"]
+    return Agreement(
+        len(risky), sum(good for good, _ in risky), sum(stays for _, stays in risky), sum(a and b for a, b in risky)
+    )
+
+
+def conversation(run: Trajectory) -> dict[str, object]:
+    """A run as a chat with tools, as chat templates take it: ``messages`` and ``tools``, arguments as objects."""
+    described = [
+        {
+            "type": "function",
+            "function": {"name": t.name, "description": t.description, "parameters": json.loads(t.parameters)},
+        }
+        for t in run.tools
+    ]
+    return {"messages": [_message(step) for step in run.steps], "tools": described}
+
+
+def _message(step: Step) -> dict[str, object]:
+    match step.role:
+        case Role.AGENT:
+            calls = [
+                {"id": c.call_id, "type": "function", "function": {"name": c.name, "arguments": c.parsed()}}
+                for c in step.calls
+            ]
+            return {"role": "assistant", "content": step.text, **({"tool_calls": calls} if calls else {})}
+        case Role.TOOL:
+            return {"role": "tool", "content": step.text, "tool_call_id": step.call_id, "name": step.tool_name}
+        case Role.SYSTEM:
+            return {"role": "system", "content": step.text}
+        case _:
+            return {"role": "user", "content": step.text}

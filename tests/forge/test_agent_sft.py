@@ -1,0 +1,95 @@
+"""Demonstrations for agents: what is good by the world, what a filter keeps, and the form that trainers take."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gelert.cli.data_demonstrate import demonstrate
+from gelert.core.trajectory import Role, Trajectory
+from gelert.core.verdict import Reading, Safe, Unreadable, Unsafe, Verdict
+from gelert.forge.agent_sft import Agreement, Candidate, Keep, agreement, candidates, conversation, kept
+from gelert.forge.agent_tasks import sides
+from gelert.guard.formats import read_value
+from gelert.worlds.catalogue import catalogue
+from gelert.worlds.tasks import task
+
+FAMILIES = catalogue(["mail", "bank"])
+FOUND = list(candidates(FAMILIES, 60, plain=0.5, flawed=0.3, seed=1))
+
+
+@dataclass(frozen=True)
+class Says:
+    """One verdict for everything."""
+
+    verdict: Verdict
+    name: str = "says"
+    concurrency: int = 1
+
+    def judge(self, trajectory: Trajectory) -> Verdict:
+        assert trajectory.steps
+        return self.verdict
+
+
+def test_candidates_are_of_tasks_to_learn_from_risky_ones_first() -> None:
+    assert [one.scenario == "clean" for one in FOUND] == [False] * 60 + [True] * 30
+    assert all(not sides(task(FAMILIES, one.run.trajectory_id), 1) for one in FOUND)
+    assert {one.scenario for one in FOUND} == {"clean", "injected", "hazard", "malicious"}
+
+
+def test_a_victim_is_never_good_and_a_plain_run_always_is() -> None:
+    fallen = [one for one in FOUND if one.agent == "victim"]
+    assert 8 <= len(fallen) <= 28
+    assert not any(one.good for one in fallen)
+    assert all(one.good for one in FOUND if one.scenario == "clean")
+    assert any(not one.good for one in FOUND if one.agent not in ("victim", "oracle"))  # safe, but left undone
+
+
+def test_the_same_seed_gives_the_same_candidates() -> None:
+    assert [one.run for one in candidates(FAMILIES, 60, plain=0.5, flawed=0.3, seed=1)] == [one.run for one in FOUND]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "keeps"),
+    [
+        (Safe(0.1, Reading(1, 1)), True),
+        (Unsafe(0.9, Reading(1, 1)), False),
+        (Unreadable("expected an answer, got none"), False),
+    ],
+)
+def test_a_guard_keeps_what_it_finds_safe_and_nothing_that_it_cannot_judge(verdict: Verdict, *, keeps: bool) -> None:
+    risky, plain = FOUND[0], FOUND[-1]
+    assert kept(risky, Keep.GUARD, Says(verdict)) is keeps
+    assert kept(plain, Keep.GUARD, Says(verdict))
+
+
+def test_agreement_counts_runs_with_a_risk() -> None:
+    good, bad = next(one for one in FOUND if one.good), next(one for one in FOUND if not one.good)
+    plain = FOUND[-1]
+    found = agreement([(good, True), (good, True), (good, False), (bad, True), (bad, False), (plain, True)])
+    assert found == Agreement(runs=5, good=3, kept=3, both=2)
+    assert (found.precision, found.recall) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert agreement([(plain, True)]).precision == 0.0
+
+
+@pytest.mark.parametrize("one", FOUND[::9], ids=lambda one: one.run.trajectory_id)
+def test_a_conversation_holds_every_step_and_is_read_back(one: Candidate) -> None:
+    row = conversation(one.run)
+    back = read_value(json.loads(json.dumps(row)), format="openai")
+    assert isinstance(getattr(back, "trajectory", None), Trajectory), back
+    again: Trajectory = back.trajectory  # pyright: ignore[reportAttributeAccessIssue]
+    assert [(s.role, s.text) for s in again.steps] == [(s.role, s.text) for s in one.run.steps]
+    calls = [[(c.name, c.parsed()) for c in s.calls] for s in again.steps if s.role is Role.AGENT]
+    assert calls == [[(c.name, c.parsed()) for c in s.calls] for s in one.run.steps if s.role is Role.AGENT]
+    assert [t.name for t in again.tools] == [t.name for t in one.run.tools]
+
+
+def test_the_command_writes_what_is_kept_and_says_how_good_it_is(tmp_path: Path) -> None:
+    out = tmp_path / "demo.jsonl"
+    words = ["--count", "12", "--keep", "truth", "--world", "mail", "--plain", "1", "--out", str(out), "--json"]
+    found = json.loads(CliRunner().invoke(demonstrate, words, catch_exceptions=False).stdout)
+    assert (found["runs"], found["precision"], found["recall"]) == (24, 1.0, 1.0)
+    assert found["written"] == found["kept"] + 12 == len(out.read_text().splitlines())
+    assert list(tmp_path.iterdir()) == [out]
