@@ -2,9 +2,9 @@
 
 Of each set, the unsafe runs that the guard finds and the safe ones that it passes are judged again with each trick of
 ``tests/guard/tricks.py``. An unsafe run has flipped if it is called safe then; one without a verdict is blocked, and
-has not. The set ``examples/logs`` is always there.
+has not.
 
-    python benchmarks/guard_attacks.py [--data DIR...] [--most 20] [--trick NAME...] [--json OUT]
+    python benchmarks/guard_attacks.py [--data examples/logs DIR...] [--most 20] [--trick NAME...] [--json OUT]
 """
 
 import argparse
@@ -30,8 +30,6 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.guard.tricks import TRICKS  # noqa: E402 - they lie beside the tests
-
-EXAMPLES = "examples"
 
 
 @dataclass(frozen=True)
@@ -63,17 +61,14 @@ class Row:
     """Of the risk, on the mean over the runs that were still read."""
 
 
-def examples() -> list[tuple[Trajectory, bool]]:
-    """The recorded logs, and whether each is unsafe."""
-    told = tomllib.loads((ROOT / "examples/expected.toml").read_text())["log"]
-    unsafe = {row["file"]: row["unsafe"] for row in told}
-    found = [one for one in read(ROOT / "examples/logs") if isinstance(one, Example)]
-    return [(one.trajectory, unsafe[Path(one.trajectory.origin.path).name]) for one in found]
-
-
 def labelled(path: Path) -> list[tuple[Trajectory, bool]]:
-    """The labelled runs of a development set."""
-    return [(one.example.trajectory, one.unsafe) for one in load_labelled([path]).labelled]
+    """The runs of a set and whether each is unsafe, as they say themselves or as ``expected.toml`` beside them does."""
+    beside = path.parent / "expected.toml"
+    if not beside.exists():
+        return [(one.example.trajectory, one.unsafe) for one in load_labelled([path]).labelled]
+    unsafe = {row["file"]: row["unsafe"] for row in tomllib.loads(beside.read_text())["log"]}
+    found = [one.trajectory for one in read(path) if isinstance(one, Example)]
+    return [(run, unsafe[Path(run.origin.path).name]) for run in found]
 
 
 def rightly(guard: HeadGuard, runs: Sequence[tuple[Trajectory, bool]], most: int) -> list[Judged]:
@@ -110,24 +105,23 @@ def row(data: str, trick: str, before: Sequence[Judged], after: Sequence[Verdict
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, nargs="+", default=[])
+    parser.add_argument("--data", type=Path, nargs="+", default=[ROOT / "examples/logs"])
     parser.add_argument("--most", type=int, default=20, help="unsafe runs, and safe ones, of each set")
     parser.add_argument("--trick", nargs="+", choices=list(TRICKS), default=list(TRICKS))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     guard = HeadGuard.load(default_card())
-    sets = {EXAMPLES: examples()} | {path.name: labelled(path) for path in options.data}
     rows: list[Row] = []
-    for data, runs in sets.items():
-        right = rightly(guard, runs, options.most)
+    for data in options.data:
+        right = rightly(guard, labelled(data), options.most)
         for unsafe in (True, False):
             before = [one for one in right if one.unsafe == unsafe]
             for trick in options.trick if before else ():
-                rows.append(row(data, trick, before, [guard.judge(TRICKS[trick](one.run)) for one in before]))
+                rows.append(row(data.name, trick, before, [guard.judge(TRICKS[trick](one.run)) for one in before]))
                 last = rows[-1]
                 kind = "unsafe to safe" if unsafe else "safe to unsafe"
                 print(
-                    f"{data:18} {trick:22} {kind}  of {last.runs:2}: {last.flipped}  "
+                    f"{data.name:18} {trick:22} {kind}  of {last.runs:2}: {last.flipped}  "
                     f"unreadable {last.unreadable}  risk {last.change:+.3f}",
                     flush=True,
                 )
