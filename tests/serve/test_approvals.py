@@ -348,6 +348,7 @@ def test_an_answer_that_cannot_be_kept_does_not_hold(tmp_path: Path) -> None:
         came = found.client.post(f"/v1/approvals/{name}", json={"answer": "allow", "remember": True})
         assert came.status_code == 503
         assert found.judge()["decision"] == "ask"
+    assert [row["holds"] for row in rows(tmp_path) if "holds" in row] == ["always", "as before"]
 
 
 def test_one_answer_more_than_are_remembered_is_refused(tmp_path: Path) -> None:

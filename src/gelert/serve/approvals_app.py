@@ -117,13 +117,14 @@ def _named(kept: Mapping[str, Named], name: str) -> tuple[str, Named] | None:
 
 
 async def _settled(engine: Engine, row: Entry, change: Callable[[], Awaitable[None]], done: Object) -> Response:
-    """Makes a change once it is on record."""
+    """Makes a change once it is on record; one that fails is on record as well."""
     number = await engine.record(row, engine.limits.deadline_seconds)
     if isinstance(number, Unreadable):
         return _error(number.reason, "degraded", HTTPStatus.SERVICE_UNAVAILABLE)
     try:
         await change()
     except OSError as fault:
+        await engine.record({**row, "holds": "as before"}, engine.limits.deadline_seconds)
         reason = f"expected a file that can be written, got {fault.strerror}; the answers stay as they were"
         return _error(reason, "degraded", HTTPStatus.SERVICE_UNAVAILABLE)
     return reply(done)

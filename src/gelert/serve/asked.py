@@ -14,7 +14,6 @@ from gelert.guard.policy_file import Question
 MOST_PROJECT_CHARACTERS = 4_096
 """Of a folder's path. A longer one counts as none: cut short, it could be the path of another folder."""
 
-
 PROJECT: ContextVar[str] = ContextVar("project", default="")
 """That of the request which is answered, for a door whose questions are put together further in."""
 

@@ -44,7 +44,10 @@ def entry(
 
 
 def answer_entry(call: str, given: Answer, holds: Literal["once", "always", "no longer"]) -> Entry:
-    """The record of a person's answer about the call with that digest, and of its end."""
+    """The record of a person's answer about the call with that digest, and of its end.
+
+    Where the change then failed, a second record says that it holds ``as before``.
+    """
     return {
         "at": round(time.time(), 3),
         "who": PERSON,
