@@ -133,6 +133,20 @@ def test_a_run_is_labelled_by_keys_exported_and_read_as_training_data(
     assert scene.get("/v1/labels").content == b""
 
 
+def test_what_does_not_work_is_said_and_stays_said(scene: httpx.Client, opened: Open, tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text("in the way")
+    judge(scene, ISSUES)
+    here = opened(str(scene.base_url))
+    here.choose("curl")
+    here.page.get_by_label("Unsafe", exact=True).check()
+    here.page.get_by_role("button", name="Save the label").click()
+    failed = here.page.get_by_role("alert").filter(has_text="expected a place for the label")
+    expect(failed).to_be_visible()
+    judge(scene, CALM)
+    expect(here.page.locator(".row")).to_have_count(2)
+    expect(failed).to_be_visible()
+
+
 def test_everything_is_reached_by_keys(scene: httpx.Client, opened: Open) -> None:
     for run in (CALM, ISSUES, CALM):
         judge(scene, run)
@@ -246,7 +260,7 @@ def test_it_fits_narrow_and_wide_windows(
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_every_tone_is_read_well_on_its_ground(scene: httpx.Client, opened: Open, tmp_path: Path, scheme: str) -> None:
     play(scene)
-    here = opened(str(scene.base_url), height=1000, width=1440, color_scheme=scheme)
+    here = opened(str(scene.base_url), height=1240, width=1440, color_scheme=scheme)
     here.choose("curl")
     here.page.wait_for_timeout(2_000)
     here.page.screenshot(path=tmp_path / f"dashboard-{scheme}.png")

@@ -44,7 +44,8 @@ def router(engine: Engine) -> APIRouter:
     ) -> Response:
         """The decisions after one, oldest first, and how the service is. Only the last ones are kept, in memory."""
         await watch.grown(after, min(wait, engine.limits.deadline_seconds))
-        rows = [seen.row for seen in watch.after(after, limit)]
+        seen = watch.after(after, limit)
+        rows = await asyncio.to_thread(lambda: [one.row for one in seen])
         told = {"service": watch.service, "newest": watch.newest, "decisions": rows, "health": _health(engine)}
         return page.private(told)
 

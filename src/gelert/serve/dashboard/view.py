@@ -16,6 +16,9 @@ from gelert.serve.replies import Object, decision_json
 
 TITLE_CHARACTERS = 160
 
+SAID_CHARACTERS = 4 * KEPT_CHARACTERS
+"""From which a title is made: a secret that is cut in two would no longer look like one."""
+
 FIRST_STEPS, LAST_STEPS, STEPS_AROUND = 30, 120, 3
 """Shown of a long run: at its ends, and on both sides of a step that is evidence."""
 
@@ -31,7 +34,7 @@ READ_CHARACTERS = 1 << 16
 
 
 def summary(number: int, at: float, asked: Asked, answered: Answered) -> Object:
-    """A row of the list.
+    """A row of the list without its title.
 
     Args:
         number: of the decision since the service started.
@@ -49,7 +52,6 @@ def summary(number: int, at: float, asked: Asked, answered: Answered) -> Object:
         "runtime": redacted(asked.runtime),
         "project": redacted(asked.project),
         "session": redacted(asked.session),
-        "title": _title(last) if last else "",
         "tool": redacted(_tool(last)) if last else "",
         "steps": len(steps),
         "record": answered.number,
@@ -58,6 +60,20 @@ def summary(number: int, at: float, asked: Asked, answered: Answered) -> Object:
         "reason": redacted(decided["reason"]),
         **_verdict(answered.verdict),
     }
+
+
+def said(run: Trajectory) -> str:
+    """What the last step says or calls for, as far as a title can come from it."""
+    if not run.steps:
+        return ""
+    last = run.steps[-1]
+    text = " ".join(_lines(last.calls[0].arguments)) if last.calls else last.text or last.thought
+    return text[:SAID_CHARACTERS]
+
+
+def title(text: str) -> str:
+    """The beginning of what was said, without secrets."""
+    return redacted(text)[:TITLE_CHARACTERS]
 
 
 def steps_shown(run: Trajectory, verdict: Verdict) -> list[Object]:
@@ -99,11 +115,6 @@ def _verdict(verdict: Verdict) -> Object:
 def _leaves(diagnosis: Diagnosis) -> list[Object]:
     found = [(axis, builtin().by_slug(axis, slug)) for axis in Axis if (slug := diagnosis.on(axis))]
     return [{"axis": axis.value, "name": leaf.name, "meaning": leaf.meaning} for axis, leaf in found if leaf]
-
-
-def _title(step: Step) -> str:
-    said = " ".join(_lines(step.calls[0].arguments)) if step.calls else step.text or step.thought
-    return redacted(said)[:TITLE_CHARACTERS]
 
 
 def _tool(step: Step) -> str:

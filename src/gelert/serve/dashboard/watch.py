@@ -7,13 +7,14 @@ import time
 from collections import OrderedDict, deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated
 
 from fastapi import Path
 
 from gelert.core.trajectory import Step, Trajectory
 from gelert.serve.asked import Answered, Asked
-from gelert.serve.dashboard.view import summary
+from gelert.serve.dashboard.view import said, summary, title
 from gelert.serve.replies import Object
 
 Id = Annotated[int, Path(ge=1, le=2**53, description="Of a decision, as /v1/decisions tells it")]
@@ -34,15 +35,21 @@ class Bounds:
     """Of the runs that were asked about; those of older decisions are let go of first."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Seen:
     """One decision as it is kept."""
 
-    row: Object
-    """What a list says of it."""
+    facts: Object
+    said: str
+    """What the title is made of."""
     answered: Answered
     run: Trajectory | None
     """None if there are no steps in it, and once it was let go of."""
+
+    @cached_property
+    def row(self) -> Object:
+        """What a list says of it; made when somebody looks, for taking secrets out takes longer than the rest."""
+        return self.facts | {"title": title(self.said)}
 
 
 class Watch:
@@ -69,8 +76,9 @@ class Watch:
         """Keep one more decision, and wake those who wait for it."""
         self.newest += 1
         size = footprint(asked.trajectory)
-        row = summary(self.newest, round(time.time(), 3), asked, answered)
-        self._kept[self.newest] = Seen(row, answered, asked.trajectory if asked.trajectory.steps else None)
+        run = asked.trajectory
+        facts = summary(self.newest, round(time.time(), 3), asked, answered)
+        self._kept[self.newest] = Seen(facts, said(run), answered, run if run.steps else None)
         self._held.append((self.newest, size))
         self._bytes += size
         while len(self._kept) > self._bounds.decisions:
