@@ -65,6 +65,12 @@ def test_a_row_says_who_asked_what_was_decided_and_how_long_it_took(client: Test
     assert row["milliseconds"] > 0
 
 
+def test_a_row_does_not_hide_a_second_call_behind_the_first(client: TestClient) -> None:
+    both = call("ls") | {"tool_calls": [*call("ls")["tool_calls"], *call("rm", "c2")["tool_calls"]]}
+    judge(client, [user("go"), both])
+    assert rows(client)[0]["tool"] == "ls +1"
+
+
 def test_one_decision_is_told_with_its_steps_and_the_evidence(client: TestClient) -> None:
     judge(client, [user("go"), call("shell", command="ls"), result("a.txt"), call("shell", "c2", command=MARK)])
     told = client.get("/v1/decisions/1").json()

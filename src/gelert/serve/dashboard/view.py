@@ -118,7 +118,8 @@ def _leaves(diagnosis: Diagnosis) -> list[Object]:
 
 
 def _tool(step: Step) -> str:
-    return step.calls[0].name if step.calls else step.tool_name
+    more = f" +{len(step.calls) - 1}" if len(step.calls) > 1 else ""
+    return step.calls[0].name + more if step.calls else step.tool_name
 
 
 def _step(place: int, step: Step) -> Object:
