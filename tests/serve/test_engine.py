@@ -172,6 +172,7 @@ def test_what_is_read_when_the_deadline_passes_is_not_read_again(tmp_path: Path)
 @dataclass
 class SlowSession:
     guard: ResumableGuard
+    kept_bytes: int = 0
 
     def append(self, step: Step) -> None:
         del step

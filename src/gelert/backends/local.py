@@ -50,6 +50,11 @@ class Reader:
         """Tokens of the text so far."""
         return self._session.length + len(self._waiting)
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of keys and values."""
+        return self._session.kept_bytes
+
     def append(self, tokens: Sequence[int], *, pooled: bool = False) -> None:
         """The text goes on; ``pooled`` tokens count for ``pool``."""
         self._waiting.extend(tokens)

@@ -101,6 +101,11 @@ class CascadeSession:
     running: GuardSession
     read: Trajectory
 
+    @property
+    def kept_bytes(self) -> int:
+        """What the first guard keeps to read on."""
+        return self.running.kept_bytes
+
     def append(self, step: Step) -> None:
         """Read one more step."""
         self.running.append(step)

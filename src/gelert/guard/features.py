@@ -72,6 +72,11 @@ class FeatureReader:
         """How many windows were opened."""
         return self._windows.windows
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of the current window's keys and values and its counts; texts aside."""
+        return self._windows.reader.kept_bytes + self._tally.kept_bytes
+
     def append(self, step: Step) -> list[Features]:
         """Read one more step; gives the windows that were full and left on the way and in which the agent acts."""
         step = plain_step(step)

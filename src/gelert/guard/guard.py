@@ -119,6 +119,11 @@ class GuardSession:
         """Risk before the agent's first step: of a run about which nothing is known."""
         return self._calibration.risk(self.guard.head.bias)
 
+    @property
+    def kept_bytes(self) -> int:
+        """What is kept to read on: keys, values and counts; texts aside."""
+        return self._reader.kept_bytes
+
     def append(self, step: Step) -> None:
         """Read one more step; after a step of the agent, the risk so far is added to ``trace``."""
         for window in self._reader.append(step):

@@ -48,6 +48,11 @@ class Tally:
     def __init__(self) -> None:
         self._table = np.zeros(TERMS, np.float32)
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of the counts."""
+        return self._table.nbytes
+
     def add(self, terms: Terms) -> None:
         """Count more terms."""
         np.add.at(self._table, terms, np.float32(1))

@@ -68,6 +68,11 @@ class Session:
             self._append(ids[part], torch.tensor(marked[part], dtype=torch.bool), layers, sums)
         return sums
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of keys and values; what is shared with a fork counts in both."""
+        return self._keys.nbytes + self._values.nbytes
+
     def fork(self) -> "Session":
         """A second session on the same prefix; keys and values are copied when either one appends."""
         twin = Session.__new__(Session)

@@ -15,6 +15,8 @@ class Limits:
     """Questions that wait for the guard; one more is decided without it."""
     max_sessions: int = 64
     """Runs whose keys and values are kept; the one that was asked about longest ago is read anew when it comes back."""
+    max_session_bytes: int = 1 << 30
+    """Keys, values, counts and words of all of them together."""
     idle_seconds: float = 1800.0
     """How long a run is kept that nobody asks about."""
     max_bytes: int = 16 << 20

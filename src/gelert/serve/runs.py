@@ -53,7 +53,7 @@ class Runs:
         count = len(kept.trajectory.steps) if kept else 0
         if after != count:
             return Gap(count, f"expected steps after the {count} that are kept, got after={after}; {_advice(count)}")
-        size = sum(map(_characters, more.steps))
+        size = sum(map(characters, more.steps))
         if reason := self._excess(kept, size, count + len(more.steps)):
             return Gap(count, reason)
         grown = _joined(kept.trajectory, more) if kept else replace(more, trajectory_id=key)
@@ -93,6 +93,7 @@ def _joined(run: Trajectory, more: Trajectory) -> Trajectory:
     return replace(run, steps=steps, tools=more.tools or run.tools, agent=more.agent or run.agent)
 
 
-def _characters(step: Step) -> int:
+def characters(step: Step) -> int:
+    """Of all the texts of a step."""
     calls = sum(len(call.name) + len(call.arguments) for call in step.calls)
     return len(step.text) + len(step.thought) + calls

@@ -10,10 +10,19 @@ from gelert.core.trajectory import Step, Trajectory
 from gelert.core.verdict import Unreadable, Verdict
 from gelert.guard.guard import Guard
 from gelert.serve.limits import Limits
+from gelert.serve.runs import characters
+
+BYTES_A_CHARACTER = 32
+"""A word of three letters that is remembered takes a hundred bytes; a run of nothing but such words is the dearest."""
 
 
 class Running(Protocol):
     """A judgement that is fed step by step; ``gelert.guard.guard.GuardSession`` is one."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """What it keeps to read on, texts aside."""
+        ...
 
     def append(self, step: Step) -> None:
         """Read one more step."""
@@ -39,6 +48,11 @@ class _Kept:
     read: Trajectory
     """As far as it is read."""
     used: float
+
+    @property
+    def bytes(self) -> int:
+        """Of all that is kept, near enough."""
+        return self.running.kept_bytes + BYTES_A_CHARACTER * sum(map(characters, self.read.steps))
 
 
 class Sessions:
@@ -93,10 +107,13 @@ class Sessions:
 
     def _evict(self) -> None:
         oldest = time.monotonic() - self._limits.idle_seconds
+        size = sum(kept.bytes for kept in self._kept.values())
         while self._kept:
             first = next(iter(self._kept.values()))
-            if len(self._kept) <= self._limits.max_sessions and first.used >= oldest:
+            few = len(self._kept) <= self._limits.max_sessions and size <= self._limits.max_session_bytes
+            if few and first.used >= oldest:
                 break
+            size -= first.bytes
             self._kept.popitem(last=False)
 
 
