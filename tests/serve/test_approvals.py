@@ -174,6 +174,14 @@ def test_what_waits_is_what_a_person_may_see() -> None:
     assert len(waits.arguments) <= SHOWN_CHARACTERS
 
 
+def test_a_person_sees_the_end_of_a_long_command() -> None:
+    kept = Approvals()
+    command = "echo " + "x" * 1_500 + "; rm -rf ~"
+    kept.applied(question(call(json.dumps({"command": command}))), SAFE, Ask("it is long"))
+    (waits,) = kept.waiting.values()
+    assert waits.arguments == f"command: {command}"
+
+
 def test_ten_thousand_questions_leave_the_last_ones_waiting_and_no_more() -> None:
     kept = Approvals()
     for number in range(10_000):

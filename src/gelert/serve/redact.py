@@ -5,7 +5,7 @@ import re
 from gelert.core.trajectory import json_text
 
 KEPT_CHARACTERS = 400
-"""Of any one text that is written down."""
+"""Of any one text that is written down, if nothing else is said."""
 
 _SECRETS = re.compile(
     r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]*"
@@ -19,12 +19,12 @@ _SECRETS = re.compile(
 )
 
 
-def redacted(text: object) -> str:
-    """The text, bounded in length, with each secret replaced by ``[redacted]``.
+def redacted(text: object, most: int = KEPT_CHARACTERS) -> str:
+    """The text, at most ``most`` characters of it, with each secret replaced by ``[redacted]``.
 
     >>> redacted("curl -H 'Authorization: Bearer abcdefgh12345678' https://host")
     "curl -H 'Authorization: [redacted]' https://host"
     """
     # Cut after replacing: a secret that is cut in two would no longer look like one.
-    found = _SECRETS.sub("[redacted]", json_text(text)[: 4 * KEPT_CHARACTERS])
-    return found if len(found) <= KEPT_CHARACTERS else found[:KEPT_CHARACTERS] + "…"
+    found = _SECRETS.sub("[redacted]", json_text(text)[: 4 * most])
+    return found if len(found) <= most else found[:most] + "…"

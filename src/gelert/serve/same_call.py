@@ -45,8 +45,8 @@ def arguments_of(asked: Asked) -> str:
 
 def shown(text: str) -> str:
     """The text without secrets, and with an escape for each letter that could hide or move others on a screen."""
-    letters = (c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in redacted(text))
-    return "".join(letters)
+    plain = redacted(text, SHOWN_CHARACTERS)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in plain)
 
 
 def _lines(call: ToolCall) -> Iterator[str]:
