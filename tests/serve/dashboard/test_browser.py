@@ -70,6 +70,9 @@ def test_a_wrong_token_is_asked_for_again(client: httpx.Client, opened: Open) ->
     page = opened(str(client.base_url), token="wrong" * 8).page
     expect(page.get_by_role("alert").filter(has_text="does not know this token")).to_be_visible()
     expect(page.locator("main")).to_be_hidden()
+    page.keyboard.type("tökèn")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert").filter(has_text="plain letters")).to_be_visible()
 
 
 def test_decisions_appear_while_one_looks_and_the_bad_ones_are_spoken(client: httpx.Client, opened: Open) -> None:
