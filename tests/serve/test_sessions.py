@@ -2,6 +2,7 @@
 
 from gelert.core.trajectory import Role, Step, Trajectory
 from gelert.core.verdict import Safe
+from gelert.guard.words import TERMS
 from gelert.serve.limits import Limits
 from gelert.serve.sessions import BYTES_A_CHARACTER, Sessions
 from tests.guard.tiny import run, tiny_guard
@@ -43,10 +44,9 @@ def test_a_head_guards_session_says_what_it_keeps() -> None:
         short.append(step)
     for step in run("go", "ls " * 300).steps:
         long.append(step)
-    model = GUARD.model.model
-    token = 2 * model.layers * model.body.config.num_key_value_heads * model.body.config.head_dim * 4
-    assert long.kept_bytes - short.kept_bytes >= 3 * 200 * token
-    assert short.kept_bytes > 0
+    numbers = 2 * GUARD.model.model.layers
+    assert long.kept_bytes - short.kept_bytes >= 800 * numbers * 4
+    assert short.kept_bytes > 4 * TERMS
 
 
 def test_keys_and_values_count() -> None:

@@ -19,6 +19,7 @@ from gelert.serve.app import build
 from gelert.serve.audit import Audit
 from gelert.serve.engine import Engine, Limits
 from gelert.serve.gate import Settings
+from gelert.serve.listen import tcp
 from gelert.serve.proxy.app import PREFIX, router
 from gelert.serve.proxy.upstream import Bounds, Upstream
 
@@ -78,8 +79,7 @@ def listening(app: ASGIApp, lifespan: str = "off") -> Generator[int]:
     """The port on which ``app`` is served for as long as the block lasts."""
     config = uvicorn.Config(app, log_config=None, lifespan="on" if lifespan == "on" else "off", access_log=False)
     server = uvicorn.Server(config)
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
+    with tcp("127.0.0.1", 0) as bound:
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([bound])))
         thread.start()
         try:
