@@ -38,8 +38,8 @@ def tools_of(asked: Asked) -> str:
 
 def arguments_of(asked: Asked) -> str:
     """The arguments, one a line, without secrets; what is cut ends in an ellipsis."""
-    lines = islice((shown(line) for call in asked.calls for line in _lines(call)), SHOWN_ARGUMENTS + 1)
-    text = "\n".join([line if n < SHOWN_ARGUMENTS else "…" for n, line in enumerate(lines)])
+    told = islice((shown(line) for call in asked.calls for line in lines(call)), SHOWN_ARGUMENTS + 1)
+    text = "\n".join([line if n < SHOWN_ARGUMENTS else "…" for n, line in enumerate(told)])
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
@@ -49,7 +49,8 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in plain)
 
 
-def _lines(call: ToolCall) -> Iterator[str]:
+def lines(call: ToolCall) -> Iterator[str]:
+    """``name: value`` for each argument; the text itself where it is no object, or could be taken in two ways."""
     arguments = as_object(_read(call.arguments))
     if not arguments:
         yield call.arguments

@@ -62,7 +62,7 @@ def router(engine: Engine) -> APIRouter:
 
 
 def _health(engine: Engine) -> Object:
-    return {"guard": engine.guard.name, "degraded": engine.unready, "waiting": engine.waiting}
+    return {"guard": engine.guard.name, "degraded": engine.unready or engine.policy_fault, "waiting": engine.waiting}
 
 
 def _whole(seen: Seen, labels: Labels) -> Object:

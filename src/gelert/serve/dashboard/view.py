@@ -3,16 +3,15 @@
 A run is shown by its beginning, its end and the steps around the evidence, so that an answer stays small.
 """
 
-import json
 from dataclasses import asdict
 
 from gelert.core.taxonomy import Axis, Diagnosis, builtin
-from gelert.core.trajectory import Step, ToolCall, Trajectory, json_text
+from gelert.core.trajectory import Step, ToolCall, Trajectory
 from gelert.core.verdict import Safe, Unreadable, Unsafe, Verdict
-from gelert.guard.formats.untrusted import as_object
 from gelert.serve.asked import Answered, Asked
 from gelert.serve.redact import KEPT_CHARACTERS, redacted
 from gelert.serve.replies import Object, decision_json
+from gelert.serve.same_call import lines
 
 TITLE_CHARACTERS = 160
 
@@ -29,8 +28,8 @@ MOST_CALLS = 20
 MOST_ARGUMENTS = 50
 """Shown of one call."""
 
-READ_CHARACTERS = 1 << 16
-"""Of arguments that are read as JSON; longer ones are shown as they were written."""
+SHOWN_CHARACTERS = 2_000
+"""Of one text."""
 
 
 def summary(number: int, at: float, asked: Asked, answered: Answered) -> Object:
@@ -67,7 +66,7 @@ def said(run: Trajectory) -> str:
     if not run.steps:
         return ""
     last = run.steps[-1]
-    text = " ".join(_lines(last.calls[0].arguments)) if last.calls else last.text or last.thought
+    text = " ".join(lines(last.calls[0])) if last.calls else last.text or last.thought
     return text[:SAID_CHARACTERS]
 
 
@@ -136,32 +135,15 @@ def _step(place: int, step: Step) -> Object:
 
 
 def _call(call: ToolCall) -> Object:
-    lines = _lines(call.arguments)
+    found = list(lines(call))
     return {
         "tool": redacted(call.name),
-        "arguments": [_shown(line) for line in lines[:MOST_ARGUMENTS]],
-        "more_arguments": max(len(lines) - MOST_ARGUMENTS, 0),
+        "arguments": [_shown(line) for line in found[:MOST_ARGUMENTS]],
+        "more_arguments": max(len(found) - MOST_ARGUMENTS, 0),
     }
 
 
-def _lines(arguments: str) -> list[str]:
-    """``name: value`` for each argument; the text itself where it is no object, or could be taken in two ways."""
-    try:
-        found = json.loads(arguments, object_pairs_hook=_once) if len(arguments) <= READ_CHARACTERS else None
-    except (ValueError, RecursionError):
-        found = None
-    named = [f"{name}: {json_text(value)}" for name, value in as_object(found).items()]
-    return named or [arguments]
-
-
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("expected each key once")
-    return found
-
-
 def _shown(text: str) -> Object:
-    shown = redacted(text)
-    cut = len(text) > KEPT_CHARACTERS and shown.endswith("…")
-    return {"text": shown, "more": len(text) - KEPT_CHARACTERS if cut else 0}
+    shown = redacted(text, SHOWN_CHARACTERS)
+    cut = len(text) > SHOWN_CHARACTERS and shown.endswith("…")
+    return {"text": shown, "more": len(text) - SHOWN_CHARACTERS if cut else 0}
