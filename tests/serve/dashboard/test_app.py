@@ -129,7 +129,7 @@ def test_what_could_not_be_judged_is_there_too_and_says_why(tmp_path: Path) -> N
 
 
 def test_a_long_run_is_shown_by_its_ends_and_its_evidence_and_a_long_text_is_cut(tmp_path: Path) -> None:
-    turns = [user(f"turn {n} {'x' * 6_000}") for n in range(4_000)]
+    turns = [user(f"turn {n} {'x' * 3_000}") for n in range(4_000)]
     turns[2_000] = {"role": "assistant", "content": MARK}
     with watched(tmp_path, limits=Limits(deadline_seconds=30.0)) as client:
         judge(client, turns)
