@@ -9,8 +9,8 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,6 +80,10 @@ class Place:
         return {"PATH": path, "HOME": str(self.root), "GELERT_SOCKET": str(self.socket), **own}
 
 
+Front = Callable[[Place, ScriptedModel], AbstractContextManager[str]]
+"""Stands between a runtime and its model; gives the address that the runtime is told."""
+
+
 def settle(runtime: Runtime, root: Path, *, guarded: bool = True, trusted: bool = True) -> Place:
     """A fresh home with the guard installed as ``gelert install`` does it; skips where the runtime is not."""
     try:
@@ -121,39 +125,64 @@ def trust_hooks(place: Place) -> None:
     install.carry_out(install.Change(config, config.read_text(), codex_trust.trust(config, hooks), first=True))
 
 
-def words(place: Place, model: ScriptedModel) -> tuple[list[str], dict[str, str]]:
-    """The command of one turn against the scripted model, and its environment."""
+def words(place: Place, url: str) -> tuple[list[str], dict[str, str]]:
+    """The command of one turn against the model at ``url``, and its environment."""
     if place.runtime is Runtime.CODEX:
-        provider = f'model_providers.scripted={{name="scripted",base_url="{model.url}/v1",wire_api="responses"}}'
+        provider = f'model_providers.scripted={{name="scripted",base_url="{url}/v1",wire_api="responses"}}'
         options = ["-c", provider, "-c", 'model_provider="scripted"', "-c", 'model="scripted"']
         return [str(place.program), "exec", "--json", "--skip-git-repo-check", *options, "hello"], place.variables()
     if place.runtime is Runtime.OPENCLAW:
-        return claw_words(place, model), place.variables()
-    own = {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": "local", "DISABLE_AUTOUPDATER": "1"}
-    quiet = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
+        return claw_words(place, url), place.variables()
+    own = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "local", "DISABLE_AUTOUPDATER": "1"}
+    quiet = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "CLAUDE_CODE_MAX_RETRIES": "1"}
     options = ["--model", "scripted", "--output-format", "json"]
     return [str(place.program), "-p", "hello", *options], place.variables() | own | quiet
 
 
-def claw_words(place: Place, model: ScriptedModel) -> list[str]:
+def claw_words(place: Place, url: str) -> list[str]:
     """OpenClaw is told of its model in its settings."""
     path = place.home / "openclaw.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     named = {"id": "scripted", "name": "scripted", "reasoning": False, "input": ["text"], "contextWindow": 64_000}
     named |= {"maxTokens": 4_096, "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}}
-    provider = {"baseUrl": f"{model.url}/v1", "apiKey": "local", "api": "openai-completions", "models": [named]}
+    provider = {"baseUrl": f"{url}/v1", "apiKey": "local", "api": "openai-completions", "models": [named]}
     defaults = {"model": {"primary": "own/scripted"}, "workspace": str(place.workspace)}
     found["models"] = {"mode": "merge", "providers": {"own": provider}}
     path.write_text(json.dumps(found | {"agents": {"defaults": defaults}}))
     return [str(place.program), "agent", "--local", "--session-id", "s1", "-m", "hello", "--json"]
 
 
-def run(place: Place, command: str, reply: str = REPLY, seconds: float = 20.0) -> Ran:
-    """One turn: the model calls the shell with ``command``, then says ``reply``."""
-    with playing(Script(command.replace("{marker}", str(place.marker)), reply)) as model:
-        line, variables = words(place, model)
+def direct(_: Place, model: ScriptedModel) -> AbstractContextManager[str]:
+    """The runtime speaks to its model itself."""
+    return nullcontext(model.url)
+
+
+def run(
+    place: Place,
+    command: str,
+    reply: str = REPLY,
+    *,
+    seconds: float = 20.0,
+    front: Front = direct,
+    most_seconds: float = RUN_SECONDS,
+    options: Sequence[str] = (),
+) -> Ran:
+    """One turn: the model calls the shell with ``command``, then says ``reply``.
+
+    Args:
+        place: where.
+        command: what the model would run; empty for none.
+        reply: its last words.
+        seconds: that a hook waits for the service.
+        front: what stands before the model.
+        most_seconds: after so many the runtime is killed, as a person would who waits no longer.
+        options: for the runtime besides.
+    """
+    script = Script(command.replace("{marker}", str(place.marker)), reply)
+    with playing(script) as model, front(place, model) as url:
+        line, variables = words(place, url)
         process = subprocess.Popen(
-            line,
+            [*line, *options],
             cwd=place.workspace,
             env=variables | {"GELERT_HOOK_SECONDS": str(seconds)},
             stdin=subprocess.DEVNULL,
@@ -163,21 +192,41 @@ def run(place: Place, command: str, reply: str = REPLY, seconds: float = 20.0) -
             start_new_session=True,
         )
         try:
-            out, said = process.communicate(timeout=RUN_SECONDS)
+            out, said = process.communicate(timeout=most_seconds)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            raise
+            out, said = process.communicate()
     written = [place.marker] if place.runtime is Runtime.OPENCLAW else sorted(place.workspace.iterdir())
     files = {path.name: path.read_text() for path in written if path.is_file()}
     return Ran(process.returncode, out, said, model.asked, place.marker.exists(), files)
 
 
+def shown(runtime: Runtime, out: str) -> list[str]:
+    """The words that the user was shown."""
+    if runtime is Runtime.OPENCLAW:
+        return [payload["text"] for payload in json.loads(out)["payloads"]]
+    rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    if runtime is Runtime.CLAUDE_CODE:
+        return [row["result"] for row in rows if "result" in row]
+    items = [row["item"] for row in rows if row["type"] == "item.completed"]
+    return [item["text"] for item in items if item["type"] == "agent_message"]
+
+
 @contextmanager
-def service(place: Place, mood: str = "WELL", mode: str = "enforce") -> Generator["subprocess.Popen[bytes]"]:
-    """The real service in its own process, listening."""
+def service(
+    place: Place, mood: str = "WELL", mode: str = "enforce", *, folder: Path | None = None, proxied: Sequence[str] = ()
+) -> Generator["subprocess.Popen[bytes]"]:
+    """The real service in its own process, listening.
+
+    Args:
+        place: whose hooks ask it.
+        mood: of its guard.
+        mode: of its policy, ``enforce`` or ``observe``.
+        folder: of its audit.
+        proxied: for its proxy, the port that it listens on and the model's address.
+    """
     line = [sys.executable, "-m", "tests.runtimes.service", str(place.socket), mood, mode]
-    process = subprocess.Popen(line, cwd=ROOT, env=place.variables())
+    process = subprocess.Popen([*line, str(folder or place.root), *proxied], cwd=ROOT, env=place.variables())
     try:
         until = time.monotonic() + START_SECONDS
         while not _listens(place.socket):

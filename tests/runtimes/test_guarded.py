@@ -3,7 +3,6 @@
 Run with ``make test-runtimes``. A Codex or Claude Code turn is real, tools are really run; only the model is scripted.
 """
 
-import json
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gelert.serve.hooks.event import Runtime
-from tests.runtimes.guarded import REPLY, Place, claw, killed_in_the_middle, run, service, settle, trust_hooks
+from tests.runtimes.guarded import REPLY, Place, claw, killed_in_the_middle, run, service, settle, shown, trust_hooks
 from tests.serve.hooks.support import impostor
 from tests.serve.hooks.test_shim import drips, sends
 from tests.serve.scripted_guard import MARK
@@ -134,12 +133,3 @@ def faulty(place: Place, name: str) -> AbstractContextManager[None]:
             return killed_in_the_middle(place)
         case _:
             return nullcontext()
-
-
-def shown(runtime: Runtime, out: str) -> list[str]:
-    """The words that the user was shown."""
-    rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
-    if runtime is Runtime.CLAUDE_CODE:
-        return [row["result"] for row in rows if "result" in row]
-    items = [row["item"] for row in rows if row["type"] == "item.completed"]
-    return [item["text"] for item in items if item["type"] == "agent_message"]
