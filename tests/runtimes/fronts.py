@@ -48,10 +48,9 @@ def struck(place: Place, model: ScriptedModel, blow: signal.Signals) -> Generato
 def full(place: Place, model: ScriptedModel) -> Generator[str]:
     """The proxy, whose audit lies on a disk that is full."""
     port = _free_port()
-    with small_disk(place.root / "disk") as disk:
-        with service(place, folder=disk.path, proxied=(str(port), model.url)):
-            disk.fill()
-            yield _address(port)
+    with small_disk(place.root / "disk") as disk, service(place, folder=disk.path, proxied=(str(port), model.url)):
+        disk.fill()
+        yield _address(port)
 
 
 @contextmanager

@@ -128,7 +128,8 @@ def trust_hooks(place: Place) -> None:
 def words(place: Place, url: str) -> tuple[list[str], dict[str, str]]:
     """The command of one turn against the model at ``url``, and its environment."""
     if place.runtime is Runtime.CODEX:
-        provider = f'model_providers.scripted={{name="scripted",base_url="{url}/v1",wire_api="responses"}}'
+        tries = "request_max_retries=0,stream_max_retries=0"
+        provider = f'model_providers.scripted={{name="scripted",base_url="{url}/v1",wire_api="responses",{tries}}}'
         options = ["-c", provider, "-c", 'model_provider="scripted"', "-c", 'model="scripted"']
         return [str(place.program), "exec", "--json", "--skip-git-repo-check", *options, "hello"], place.variables()
     if place.runtime is Runtime.OPENCLAW:

@@ -1,6 +1,6 @@
 """The service in a process of its own with the scripted guard, so that it can be killed: ``python -m``.
 
-Args: its socket, the guard's mood, the policy's mode, the folder of its audit, and, for the proxy, a port and the model.
+Arguments: socket, the guard's mood, the policy's mode, the audit's folder, and, for the proxy, a port and the model.
 """
 
 import sys

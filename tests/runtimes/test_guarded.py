@@ -4,13 +4,15 @@ Run with ``make test-runtimes``. A Codex or Claude Code turn is real, tools are 
 """
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from gelert.serve.hooks.event import Runtime
 from tests.runtimes.guarded import REPLY, Place, claw, killed_in_the_middle, run, service, settle, shown, trust_hooks
+from tests.runtimes.small_disk import small_disk
 from tests.serve.hooks.support import impostor
 from tests.serve.hooks.test_shim import drips, sends
 from tests.serve.scripted_guard import MARK
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.real_runtime
 HOOKED = [Runtime.CODEX, Runtime.CLAUDE_CODE]
 SAFE = "echo safe > {marker}; echo seen"
 UNSAFE = f"echo {MARK} > {{marker}}"
-FAULTS = ["down", "hang", "garbage", "drip", "killed"]
+FAULTS = ["down", "hang", "garbage", "drip", "killed", "disk full"]
 
 
 @pytest.mark.parametrize("runtime", HOOKED)
@@ -120,6 +122,14 @@ def test_codex_skips_a_hook_that_was_never_trusted_and_says_nothing(tmp_path: Pa
     assert ran.marker
 
 
+@contextmanager
+def on_a_full_disk(place: Place) -> Generator[None]:
+    """The real service, whose audit has no room left."""
+    with small_disk(place.root / "disk") as disk, service(place, folder=disk.path):
+        disk.fill()
+        yield
+
+
 def faulty(place: Place, name: str) -> AbstractContextManager[None]:
     """What is wrong with the service while a run lasts."""
     match name:
@@ -131,5 +141,7 @@ def faulty(place: Place, name: str) -> AbstractContextManager[None]:
             return impostor(place.socket, drips)
         case "killed":
             return killed_in_the_middle(place)
+        case "disk full":
+            return on_a_full_disk(place)
         case _:
             return nullcontext()
