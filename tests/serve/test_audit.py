@@ -19,7 +19,8 @@ from gelert.core.verdict import Reading, Safe, Unreadable
 from gelert.guard.policy import Surface
 from gelert.serve import audit_check
 from gelert.serve.asked import Asked
-from gelert.serve.audit import CHECKPOINT_ROWS, Audit, key_path, read_key
+from gelert.serve.audit import Audit, key_path, read_key
+from gelert.serve.audit_chain import CHECKPOINT_ROWS
 from gelert.serve.entry import Entry, entry, line
 from gelert.serve.redact import redacted
 from tests.serve.support import checked, said

@@ -1,16 +1,16 @@
 """Reads an audit file: whether its chain is whole, its decisions as JSON Lines, and forgetting old ones."""
 
-import hmac
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from gelert.core.errors import InputError
-from gelert.serve.audit import Head, chained, locked, signature
+from gelert.serve.audit_chain import Head, Row, Signed, chained, sign
+from gelert.serve.audit_file import locked
 
 MOST_FAULTS = 20
 """Named one by one; a chain that is broken in more places is broken."""
@@ -20,7 +20,7 @@ FAULTY = sqlite3.DatabaseError
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found in an audit file."""
+    """What was found in a chain."""
 
     records: int
     first: int
@@ -33,28 +33,42 @@ class Checked:
 
 
 def check(path: Path, key: bytes) -> Checked:
-    """Compute the chain anew and hold it against every hash and signature. The service may be writing meanwhile.
+    """Check the chain of a file. The service may be writing meanwhile.
 
     Raises:
         InputError: there is no such file.
     """
-    faults: list[str] = []
     with closing(_reader(path)) as rows:
         try:
             rows.execute("BEGIN")
-            signed = _signatures(rows, key, faults)
-            records, first, head = _chain(rows, signed, faults)
+            signed = rows.execute("SELECT kind, number, hash, signature FROM signed ORDER BY number")
+            kept = rows.execute("SELECT number, entry, previous, hash FROM decision ORDER BY number")
+            return checked(Head(), (Signed(*one) for one in signed), (Row(*one) for one in kept), key)
         except (FAULTY, TypeError, ValueError, AttributeError) as fault:
             return Checked(0, 0, Head(), 0, (f"expected tables of an audit file, got {fault}",))
-    ends = [found for kind, found in signed if kind == "head"]
-    if not ends and (records or signed):
+
+
+def checked(start: Head, signed: Iterable[Signed], rows: Iterable[Row], key: bytes) -> Checked:
+    """Compute a chain anew and hold it against every hash and signature.
+
+    Args:
+        start: what stands before its first row.
+        signed: all its signatures, in order.
+        rows: all its rows, in order.
+        key: with which it is signed.
+    """
+    faults: list[str] = []
+    sound = _sound(signed, key, faults)
+    records, first, head = _chain(start, rows, sound, faults)
+    ends = [one.place for one in sound if one.kind == "head"]
+    if not ends and (records or sound):
         faults.append("expected a signed end, got none: it was taken out")
     faults += [
         f"expected the chain to end at record {end.number} as it was signed, got its end at {head.number}"
         for end in ends
         if end != head
     ]
-    checkpoints = sum(kind == "checkpoint" for kind, _ in signed)
+    checkpoints = sum(one.kind == "checkpoint" for one in sound)
     return Checked(records, first, head, checkpoints, tuple(faults[:MOST_FAULTS]))
 
 
@@ -75,7 +89,8 @@ def export(path: Path) -> Iterator[str]:
 def prune(path: Path, key: bytes, keep_seconds: float) -> int:
     """Forget the records before the last checkpoint that is older than ``keep_seconds``; says how many.
 
-    Its hash is signed as the place where the chain now begins, so what follows can still be shown to be whole.
+    Its hash is signed as the place where the chain now begins, so what follows can still be shown to be whole. The last
+    record is never forgotten: it is the end that the next one follows.
 
     Raises:
         InputError: a service writes there, or the chain is not whole (nothing is forgotten then).
@@ -89,14 +104,14 @@ def prune(path: Path, key: bytes, keep_seconds: float) -> int:
             until = time.time() - keep_seconds
             last = rows.execute(
                 "SELECT s.number, s.hash FROM signed s JOIN decision d ON d.number = s.number"
-                " WHERE s.kind = 'checkpoint' AND json_extract(d.entry, '$.at') < ? ORDER BY s.number DESC LIMIT 1",
+                " WHERE s.kind = 'checkpoint' AND json_extract(d.entry, '$.at') < ?"
+                " AND s.number < (SELECT max(number) FROM decision) ORDER BY s.number DESC LIMIT 1",
                 (until,),
             ).fetchone()
             if last is None:
                 return 0
             place = Head(*last)
-            said = ("pruned", place.number, place.hash, signature(key, "pruned", place))
-            rows.execute("INSERT INTO signed VALUES (?, ?, ?, ?)", said)
+            rows.execute("INSERT INTO signed VALUES (?, ?, ?, ?)", sign(key, "pruned", place))
             lasting = rows.execute("SELECT sql FROM sqlite_master WHERE name = 'lasting'").fetchone()[0]
             rows.execute("DROP TRIGGER lasting")
             count = rows.execute("DELETE FROM decision WHERE number <= ?", (place.number,)).rowcount
@@ -110,27 +125,25 @@ def _reader(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5.0)
 
 
-def _signatures(rows: sqlite3.Connection, key: bytes, faults: list[str]) -> list[tuple[str, Head]]:
-    found: list[tuple[str, Head]] = []
-    for kind, number, digest, said in rows.execute("SELECT kind, number, hash, signature FROM signed ORDER BY number"):
-        head = Head(number, digest)
-        if hmac.compare_digest(said, signature(key, kind, head)):
-            found.append((kind, head))
+def _sound(signed: Iterable[Signed], key: bytes, faults: list[str]) -> list[Signed]:
+    """The signatures that are the key's; of every other a fault is added to ``faults``."""
+    found: list[Signed] = []
+    for one in signed:
+        if one.by(key):
+            found.append(one)
         else:
-            faults.append(f"expected the {kind} of record {number} to be signed with this key, and it is not")
+            faults.append(f"expected the {one.kind} of record {one.number} to be signed with this key, and it is not")
     return found
 
 
-def _chain(rows: sqlite3.Connection, signed: list[tuple[str, Head]], faults: list[str]) -> tuple[int, int, Head]:
+def _chain(start: Head, rows: Iterable[Row], signed: list[Signed], faults: list[str]) -> tuple[int, int, Head]:
     """Number of records, number of the first, and the end; faults are added to ``faults``."""
-    places = {head.number: head for _, head in signed}
-    records, first, head = 0, 1, Head()
-    for number, entry, previous, digest in rows.execute(
-        "SELECT number, entry, previous, hash FROM decision ORDER BY number"
-    ):
+    places = {one.number: one for one in signed}
+    records, first, head = 0, 1, start
+    for number, entry, previous, digest in rows:
         if not records and number != 1:
             # Records are forgotten up to a signed place only; if there is none, these were lost.
-            pruned = [place for kind, place in signed if kind == "pruned" and place.number == number - 1]
+            pruned = [one.place for one in signed if one.kind == "pruned" and one.number == number - 1]
             first, head = (number, pruned[0]) if pruned else (1, head)
         records += 1
         due = chained(head.hash, head.number + 1, entry)
