@@ -12,7 +12,7 @@ from starlette.responses import Response
 from gelert.serve import approvals_app, health, judging, moderations
 from gelert.serve.engine import Engine
 from gelert.serve.gate import Gate, Settings
-from gelert.serve.replies import reply
+from gelert.serve.replies import ErrorReply, reply
 from gelert.serve.runs import Runs
 
 
@@ -35,6 +35,7 @@ def build(engine: Engine, settings: Settings, *routers: APIRouter) -> FastAPI:
         version=version("gelert"),
         description="Decides whether an AI agent's tool call, tool result or reply may go on.",
         lifespan=lifespan,
+        responses={422: {"model": ErrorReply}},
         docs_url=None,  # its page loads scripts from another site
         redoc_url=None,
         exception_handlers={RequestValidationError: _wrong},

@@ -30,6 +30,12 @@ MOST_WAITING = 256
 
 MOST_REMEMBERED = 1_000
 
+ADVICE = (
+    "The tool was not run. Tell the user that they can allow it with 'gelert approvals' or on Gelert's dashboard, "
+    "and make the same call again once they have."
+)
+"""For an agent whose call waits and whose runtime asks nobody by itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:

@@ -1,7 +1,6 @@
 """The question and the answer that cross every door of the service, and who turns a verdict into a decision."""
 
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from gelert.core.decision import Decision
@@ -13,9 +12,6 @@ from gelert.guard.policy_file import Question
 
 MOST_PROJECT_CHARACTERS = 4_096
 """Of a folder's path. A longer one counts as none: cut short, it could be the path of another folder."""
-
-PROJECT: ContextVar[str] = ContextVar("project", default="")
-"""That of the request which is answered, for a door whose questions are put together further in."""
 
 
 def project_of(path: object) -> str:
@@ -36,7 +32,7 @@ class Asked:
     """Through which door it came: ``codex``, ``claude-code``, ``openclaw``, ``proxy``, ``api``."""
     trace: str = ""
     """The W3C ``traceparent`` that came with the question."""
-    project: str = field(default_factory=PROJECT.get)
+    project: str = ""
     """The folder that the agent works in, as its runtime says; empty if it does not."""
     call: ToolCall | None = None
     """The one in question as the runtime will run it, where it says so; else it is whatever calls the run ends in."""

@@ -72,7 +72,7 @@ def router(engine: Engine, runs: Runs) -> APIRouter:
         runs: that grow.
     """
     found = APIRouter(tags=["judge"])
-    faults = {code: {"model": DecisionReply} for code in (408, 413, 422)}
+    faults = {408: {"model": DecisionReply}, 413: {"model": DecisionReply}, 422: {"model": DecisionReply | ErrorReply}}
 
     @found.post("/v1/judge", response_model=DecisionReply, responses={**faults}, openapi_extra=ANY_LOG)
     async def judge(request: Request, ask: Asking, session: Name = "") -> Response:

@@ -7,6 +7,7 @@ lets the runtime go on as it would without a guard.
 import json
 
 from gelert.core.decision import Allow, Ask, Block, Decision
+from gelert.serve import approvals
 from gelert.serve.hooks.event import Event, Kind, Runtime
 from gelert.serve.hooks.shim import withheld
 from gelert.serve.replies import Object, decision_json
@@ -25,12 +26,6 @@ ADVICE = {
 
 ASKING = (Runtime.CLAUDE_CODE, Runtime.OPENCLAW)
 """Runtimes that ask their user themselves whether a tool may run."""
-
-APPROVAL = (
-    "The tool was not run. Tell the user that they can allow it with 'gelert approvals' or on Gelert's dashboard, "
-    "and make the same call again once they have."
-)
-"""For the agent where its runtime asks nobody."""
 
 
 def answer(found: Event, decision: Decision) -> Object:
@@ -56,7 +51,7 @@ def reason_of(found: Event, decision: Decision) -> str:
     asked = " (a person would have to allow it)" if isinstance(decision, Ask) else ""
     advice = ADVICE.get(found.kind, "")
     if isinstance(decision, Ask) and not decision.degraded and found.kind is Kind.CALL and found.runtime not in ASKING:
-        asked, advice = "", APPROVAL
+        asked, advice = "", approvals.ADVICE
     return f"{SIGN} {state}blocked: {decision.reason}{asked}. {advice}"[:REASON_CHARACTERS].strip()
 
 

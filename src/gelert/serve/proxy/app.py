@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
-from gelert.serve.asked import PROJECT, project_of
 from gelert.serve.engine import Engine
 from gelert.serve.proxy import chat, messages, responses
 from gelert.serve.proxy.dialect import Dialect
@@ -28,9 +27,6 @@ PLAIN: dict[tuple[str, str], Dialect] = {
     ("POST", "messages/count_tokens"): messages,
 }
 """What no model answers."""
-
-PROJECT_HEADER = b"x-gelert-project"
-"""The folder that the agent works in; for this service, so it goes no further."""
 
 BOUNDS = Bounds()
 
@@ -58,7 +54,6 @@ def router(engine: Engine, upstreams: Sequence[Upstream], bounds: Bounds = BOUND
     async def through(request: Request, name: str, path: str) -> Response:
         to = known.get(name)
         short = path.removeprefix("v1/")
-        request = _within_project(request)
         if to and request.method == "POST" and short in JUDGED:
             return await hold.judged(request, to, path, JUDGED[short])
         if to and (request.method, short) in PLAIN:
@@ -68,12 +63,3 @@ def router(engine: Engine, upstreams: Sequence[Upstream], bounds: Bounds = BOUND
         return reply(chat.fault(reason), 404)
 
     return found
-
-
-def _within_project(request: Request) -> Request:
-    """The request without the header that names its project, for which all its questions are now asked."""
-    headers = request.headers.raw
-    told = next((value for name, value in headers if name == PROJECT_HEADER), b"")
-    PROJECT.set(project_of(told.decode("utf-8", "replace")))
-    kept = [(name, value) for name, value in headers if name != PROJECT_HEADER]
-    return Request({**request.scope, "headers": kept}, request.receive)

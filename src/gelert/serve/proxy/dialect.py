@@ -6,6 +6,7 @@ from typing import Protocol
 
 from gelert.core.decision import Ask, Block
 from gelert.guard.formats.untrusted import Object, as_object
+from gelert.serve import approvals
 
 SIGN = "gelert:"
 """How every refusal begins."""
@@ -76,10 +77,10 @@ def words(decision: Ask | Block, calls: list[str]) -> str:
     what = f"{tools} was refused and did not run" if calls else "the reply was withheld"
     person = " until a person approves it" if isinstance(decision, Ask) else ""
     degraded = " The guard could give no sound verdict (degraded)." if decision.degraded else ""
-    return (
-        f"{SIGN} {what}{person}: {decision.reason}.{degraded} "
-        "Do not repeat it; go on in a way that is safe, or ask the user how to proceed."
-    )
+    advice = "Do not repeat it; go on in a way that is safe, or ask the user how to proceed."
+    if calls and isinstance(decision, Ask) and not decision.degraded:
+        advice = approvals.ADVICE
+    return f"{SIGN} {what}{person}: {decision.reason}.{degraded} {advice}"
 
 
 def counts(usage: object) -> Object:

@@ -14,6 +14,7 @@ from gelert.core.trajectory import Trajectory
 from gelert.guard.formats.run import Malformed
 from gelert.guard.formats.untrusted import Object, text_at
 from gelert.guard.policy import Surface
+from gelert.serve.asked import project_of
 from gelert.serve.body import RefusedError, body
 from gelert.serve.engine import Answered, Asked, Engine
 from gelert.serve.gate import TRACE
@@ -24,6 +25,9 @@ from gelert.serve.proxy.upstream import Held, Line, Upstream, UpstreamError
 from gelert.serve.replies import decision_json, reply
 
 CLIENT_GONE = 499
+
+PROJECT = "x-gelert-project"
+"""The header that names the folder in which the agent works; for this service, so it goes no further."""
 
 
 class Hold:
@@ -73,19 +77,20 @@ class Hold:
 
     async def _judged(self, request: Request, to: Upstream, dialect: Dialect, asked: Object, held: Held) -> Response:
         since = time.monotonic()
-        trace = request.scope["state"].get(TRACE, "")
+        trace, project = request.scope["state"].get(TRACE, ""), _project(request)
         try:
             # Beside the event loop, so that a long conversation does not hold up the others.
             found = await asyncio.to_thread(candidate, dialect, asked, held, self._engine.limits.log)
         except Malformed as fault:
             # Whether it called a tool is not known, so the surface that fails closed most surely is asked.
-            question = Asked(Surface.TOOL_CALL, Trajectory(()), "", "proxy", trace)
+            question = Asked(Surface.TOOL_CALL, Trajectory(()), "", "proxy", trace, project)
             answers = [await self._engine.undecided(question, str(fault), since)]
             found = Candidate((), [""])
         else:
             answers = [
                 await self._engine.decide(
-                    Asked(found.surface, run, "" if number else session_of(to.name, run), "proxy", trace), since
+                    Asked(found.surface, run, "" if number else session_of(to.name, run), "proxy", trace, project),
+                    since,
                 )
                 for number, run in enumerate(found.runs)
             ]
@@ -119,8 +124,13 @@ def _released(held: Held) -> Response:
     return response
 
 
+def _project(request: Request) -> str:
+    return project_of(request.headers.get(PROJECT, "").encode("latin-1").decode("utf-8", "replace"))
+
+
 def _headers(request: Request) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
+    told = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw)
+    return [(name, value) for name, value in told if name != PROJECT]
 
 
 async def _unless_gone(request: Request, work: Coroutine[object, object, Held]) -> Held | None:
