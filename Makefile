@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long test-runtimes test-ray test-bridges test-browser check format bench clean help
+.PHONY: demo test test-long test-runtimes test-ray test-bridges test-browser test-postgres check format bench clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +56,10 @@ test-bridges: $(BRIDGES:%=.venvs/%/.installed)  ## the worlds' bridges to Inspec
 
 test-browser: $(STAMP)  ## the dashboard in headless Chromium, which must be there: apt-get install chromium
 	$(BIN)/pytest -m browser tests/serve/dashboard
+
+test-postgres: $(STAMP)  ## the audit of several instances on a PostgreSQL of its own (Debian: installs postgresql)
+	compgen -G "/usr/lib/postgresql/*/bin/initdb" > /dev/null || apt-get install -y -q postgresql
+	$(BIN)/pytest -m postgres tests/serve
 
 check: $(STAMP)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

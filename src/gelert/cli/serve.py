@@ -1,16 +1,27 @@
 """``gelert serve``: the guard as a service in front of agents."""
 
+import socket
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from gelert.cli.audit import is_url, postgres_extra
 from gelert.cli.guards import guard_option, open_guard
 from gelert.core.errors import missing_extra
+
+if TYPE_CHECKING:
+    from gelert.serve.audit import Audit
+    from gelert.serve.engine import Engine
 
 EPILOG = """\b
 Examples:
   gelert serve
   gelert serve --port 8787 --audit /var/lib/gelert/audit.db
+  gelert serve --audit postgresql://gelert_one@host/gelert --instance one
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 gelert serve --otel
   gelert serve --upstream openai=https://api.openai.com
   curl -H "Authorization: Bearer $(cat ~/.gelert/token)" --data-binary @run.jsonl http://127.0.0.1:8787/v1/judge
 
@@ -32,11 +43,15 @@ On SIGTERM it takes no more questions, answers those it has, and closes the audi
 @click.option("--port", type=click.IntRange(0, 65535), default=8787, show_default=True, help="0 takes a free one.")
 @click.option("--socket", "socket_path", type=click.Path(path_type=Path), help="Unix socket. Default: GELERT_SOCKET.")
 @click.option(
-    "--audit", "audit_path", type=click.Path(dir_okay=False, path_type=Path), help="Where decisions are kept."
+    "--audit",
+    "audit_place",
+    metavar="FILE|URL",
+    help="Where decisions are kept: a file of its own, or postgresql://...",
 )
 @click.option(
-    "--audit-key", type=click.Path(dir_okay=False, path_type=Path), help="Its signing key. Default: beside it."
+    "--audit-key", type=click.Path(dir_okay=False, path_type=Path), help="Its signing key. Default: beside the file."
 )
+@click.option("--instance", help="This service's name among those on one database. Default: the host's name.")
 @click.option("--power-safe", is_flag=True, help="Give no decision before the disk itself has it.")
 @click.option(
     "--deadline", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Seconds a decision."
@@ -48,6 +63,7 @@ On SIGTERM it takes no more questions, answers those it has, and closes the audi
     metavar="NAME=URL",
     help="A model API that agents may reach as /proxy/NAME/..., every answer of it judged before it is passed on.",
 )
+@click.option("--otel", is_flag=True, help="Send a span per decision over OTLP/HTTP to where the OTEL_* variables say.")
 def command(
     guard_name: str | None,
     policy_path: Path | None,
@@ -55,11 +71,13 @@ def command(
     names: tuple[str, ...],
     port: int,
     socket_path: Path | None,
-    audit_path: Path | None,
+    audit_place: str | None,
     audit_key: Path | None,
+    instance: str | None,
     power_safe: bool,
     deadline: float,
     upstreams: tuple[str, ...],
+    otel: bool,
 ) -> None:
     """Answer over HTTP and a Unix socket whether an agent's tool call, tool result or reply may go on.
 
@@ -79,7 +97,6 @@ def command(
     from gelert.serve import places
     from gelert.serve.approvals import Approvals
     from gelert.serve.approvals_file import approvals_path
-    from gelert.serve.audit import Audit
     from gelert.serve.engine import Engine, Limits
     from gelert.serve.gate import LOOPBACK, Settings
     from gelert.serve.proxy.upstream import upstream
@@ -88,7 +105,7 @@ def command(
     policy = PolicyFile(policy_path) if policy_path else Policy()
     token = places.token(places.token_path())
     doors = [listen.tcp(host, port), listen.unix(socket_path or places.socket_path())]
-    audit = Audit(audit_path or places.audit_path(), audit_key, power_safe=power_safe)
+    audit, kept = _audit(audit_place, audit_key, instance, power_safe)
     approvals = Approvals(approvals_path(audit.path))
     engine = Engine(open_guard(guard_name), policy, audit, limits, approvals)
     settings = Settings(token, (*LOOPBACK, host, *names), (proxy.PREFIX,))
@@ -98,9 +115,38 @@ def command(
     click.echo(f"guard   {engine.guard.name}")
     click.echo(f"listens {url}  and  {doors[1].getsockname()}")
     click.echo(f"token   {places.token_path()}")
-    click.echo(f"audit   {audit.path}, {audit.head.number} records")
+    click.echo(f"audit   {kept}, {audit.head.number} records")
     click.echo(f"watch   gelert dashboard --url {url}")
-    listen.serve(app.build(engine, settings, *routers), doors, limits)
+    with _telemetry(engine) if otel else nullcontext():
+        listen.serve(app.build(engine, settings, *routers), doors, limits)
+
+
+def _audit(place: str | None, key: Path | None, instance: str | None, power_safe: bool) -> "tuple[Audit, str]":
+    """The audit, and where it is in words that tell no password."""
+    from gelert.serve import places
+    from gelert.serve.audit import Audit
+
+    if place is None or not is_url(place):
+        if instance is not None:
+            raise click.UsageError("--instance is of an audit in a database; a file is one service's own")
+        found = Audit(Path(place) if place else places.audit_path(), key, power_safe=power_safe)
+        return found, str(found.path)
+    if power_safe:
+        raise click.UsageError("--power-safe is of a file; a database does what its synchronous_commit says")
+    with postgres_extra():
+        from gelert.serve.audit_postgres import PostgresStore
+    name = socket.gethostname() if instance is None else instance
+    return Audit(places.audit_path(), key, store=partial(PostgresStore, place, name)), f"PostgreSQL, as {name}"
+
+
+def _telemetry(engine: "Engine") -> "AbstractContextManager[None]":
+    try:
+        from gelert.serve.telemetry import exported
+    except ModuleNotFoundError as fault:
+        if fault.name and fault.name.startswith("gelert"):
+            raise
+        raise missing_extra("the export of spans", "otel") from None
+    return exported(engine)
 
 
 def _shown(host: str) -> str:
