@@ -18,7 +18,7 @@ import pytest
 
 from gelert.core.errors import MissingError
 from gelert.serve import codex_trust, install, runtimes
-from gelert.serve.hooks.event import Runtime
+from gelert.serve.hooks.event import EVENTS, Runtime
 from gelert.serve.scripted_model import Script, ScriptedModel, playing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,7 +121,7 @@ def claw(root: Path, *, guarded: bool = True) -> Place:
 def trust_hooks(place: Place) -> None:
     config = place.home / "config.toml"
     hooks = codex_trust.listed(place.program, place.home, place.workspace, place.variables())
-    assert len(hooks) == 3
+    assert len(hooks) == len(EVENTS[Runtime.CODEX])
     install.carry_out(install.Change(config, config.read_text(), codex_trust.trust(config, hooks), first=True))
 
 

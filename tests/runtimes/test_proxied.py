@@ -18,8 +18,10 @@ pytestmark = pytest.mark.real_runtime
 
 SAFE = "echo safe > {marker}; echo seen"
 UNSAFE = f"echo {MARK} > {{marker}}"
-MOST_SECONDS = 45
+MOST_SECONDS = {Runtime.CODEX: 30, Runtime.CLAUDE_CODE: 30, Runtime.OPENCLAW: 75}
 """That a person waits for a runtime whose model does not answer; runtimes try again for longer."""
+UNREACHED = ("down", "garbage")
+"""Faults in which the model is never asked."""
 SILENT = ("down", "garbage", "killed", "stopped")
 """Faults in which nothing of the guard's is left that could answer: the runtime itself says that its model is gone."""
 
@@ -73,15 +75,17 @@ def test_a_benign_run_has_the_same_effects_and_words_as_without_a_proxy(place: P
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_whatever_is_wrong_with_the_proxy_no_tool_runs(place: Place, name: str) -> None:
-    ran = run(place, SAFE, front=FAULTS[name], most_seconds=MOST_SECONDS)
+    ran = run(place, SAFE, front=FAULTS[name], most_seconds=MOST_SECONDS[place.runtime])
     assert not ran.marker
+    assert ran.asked or name in UNREACHED
     assert name in SILENT or "no sound verdict (degraded)" in ran.out
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_whatever_is_wrong_with_the_proxy_no_reply_is_delivered(place: Place, name: str) -> None:
     options = everything(place.runtime)
-    ran = run(place, "", reply=REPLY, front=FAULTS[name], most_seconds=MOST_SECONDS, options=options)
+    ran = run(place, "", reply=REPLY, front=FAULTS[name], most_seconds=MOST_SECONDS[place.runtime], options=options)
     assert REPLY not in ran.out + ran.said
+    assert ran.asked or name in UNREACHED
     assert name in SILENT or "no sound verdict (degraded)" in ran.out
     assert not kept_with(REPLY, place)
