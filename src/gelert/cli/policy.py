@@ -4,7 +4,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from gelert.core.decision import Allow, Decision
 from gelert.core.example import Example, Refusal
 from gelert.core.trajectory import Role, Setting, Trajectory
 from gelert.core.verdict import Unreadable, Verdict
-from gelert.guard.guard import Guard, HeadGuard
+from gelert.guard.guard import Guard, Resumable
 from gelert.guard.policy import Surface
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class _Question:
 def _questions(guard: Guard, example: Example) -> Iterator[_Question]:
     """What a live service would have been asked: at each step of the agent and each result."""
     whole = example.trajectory
-    session = guard.session(replace(whole, steps=())) if isinstance(guard, HeadGuard) else None
+    session = guard.session(whole) if isinstance(guard, Resumable) else None
     acted = False
     for run in whole.prefixes():
         last = run.steps[-1]

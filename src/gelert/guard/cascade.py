@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from gelert.core.errors import CardError
 from gelert.core.trajectory import Step, Trajectory
 from gelert.core.verdict import Unreadable, Unsafe, Verdict
-from gelert.guard.guard import Guard, GuardSession, HeadGuard, rises
+from gelert.guard.guard import Guard, GuardSession, HeadGuard, judged, rises
 
 Risk = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
@@ -81,12 +81,7 @@ class Cascade:
 
     def judge(self, trajectory: Trajectory) -> Verdict:
         """The first guard's verdict, or the second's where its risk is in the band."""
-        if not trajectory.steps:
-            return Unreadable("expected at least one step, got an empty trajectory")
-        session = self.session(trajectory)
-        for step in trajectory.steps:
-            session.append(step)
-        return session.verdict()
+        return judged(self, trajectory)
 
     def session(self, trajectory: Trajectory) -> "CascadeSession":
         """A running judgement that has read the tools of ``trajectory`` and none of its steps."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -41,6 +41,42 @@ class Guard(Protocol):
     def judge(self, trajectory: Trajectory) -> Verdict:
         """The verdict; an ``Unreadable`` one rather than an exception when no answer can be had."""
         ...
+
+
+class Running(Protocol):
+    """A judgement that is fed step by step. ``GuardSession`` and ``CascadeSession`` are the two kinds."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """What it keeps to read on, texts aside."""
+        ...
+
+    def append(self, step: Step) -> None:
+        """Read one more step."""
+        ...
+
+    def verdict(self) -> Verdict:
+        """On everything read so far."""
+        ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A guard that can be fed step by step."""
+
+    def session(self, trajectory: Trajectory) -> Running:
+        """A judgement that has read the tools of ``trajectory`` and none of its steps."""
+        ...
+
+
+def judged(guard: Resumable, trajectory: Trajectory) -> Verdict:
+    """The verdict of a guard that is fed with every step."""
+    if not trajectory.steps:
+        return Unreadable("expected at least one step, got an empty trajectory")
+    session = guard.session(trajectory)
+    for step in trajectory.steps:
+        session.append(step)
+    return session.verdict()
 
 
 @dataclass(frozen=True)
@@ -85,12 +121,7 @@ class HeadGuard:
 
     def judge(self, trajectory: Trajectory) -> Verdict:
         """Read the whole trajectory and judge it; evidence is where the risk rose."""
-        if not trajectory.steps:
-            return Unreadable("expected at least one step, got an empty trajectory")
-        session = self.session(trajectory)
-        for step in trajectory.steps:
-            session.append(step)
-        return session.verdict()
+        return judged(self, trajectory)
 
     def session(self, trajectory: Trajectory) -> "GuardSession":
         """A running judgement that has read the tools of ``trajectory`` and none of its steps."""

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 
 from gelert.core.decision import Decision, strictest
 from gelert.core.verdict import Unreadable, Verdict
-from gelert.guard.guard import Guard
+from gelert.guard.guard import Guard, Resumable
 from gelert.guard.policy import Policy, Surface
 from gelert.serve.approvals import Approvals
 from gelert.serve.asked import Answered, Asked, PolicySource, ruled
 from gelert.serve.audit import Audit
 from gelert.serve.entry import Entry, entry
 from gelert.serve.limits import Limits
-from gelert.serve.sessions import Resumable, Sessions
+from gelert.serve.sessions import Sessions
 
 __all__ = ["Answered", "Asked", "Engine", "Limits", "PolicySource", "Surface"]
 

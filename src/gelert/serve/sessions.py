@@ -4,42 +4,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
-from gelert.core.trajectory import Step, Trajectory
+from gelert.core.trajectory import Trajectory
 from gelert.core.verdict import Unreadable, Verdict
-from gelert.guard.guard import Guard
+from gelert.guard.guard import Guard, Resumable, Running
 from gelert.serve.limits import Limits
 from gelert.serve.runs import characters
 
 BYTES_A_CHARACTER = 32
 """A word of three letters that is remembered takes a hundred bytes; a run of nothing but such words is the dearest."""
-
-
-class Running(Protocol):
-    """A judgement that is fed step by step; ``gelert.guard.guard.GuardSession`` is one."""
-
-    @property
-    def kept_bytes(self) -> int:
-        """What it keeps to read on, texts aside."""
-        ...
-
-    def append(self, step: Step) -> None:
-        """Read one more step."""
-        ...
-
-    def verdict(self) -> Verdict:
-        """On everything read so far."""
-        ...
-
-
-@runtime_checkable
-class Resumable(Protocol):
-    """A guard that can be fed step by step."""
-
-    def session(self, trajectory: Trajectory) -> Running:
-        """A judgement that has read the tools of ``trajectory`` and none of its steps."""
-        ...
 
 
 @dataclass
