@@ -167,6 +167,7 @@ def run(
     front: Front = direct,
     most_seconds: float = RUN_SECONDS,
     options: Sequence[str] = (),
+    kind: type[ScriptedModel] = ScriptedModel,
 ) -> Ran:
     """One turn: the model calls the shell with ``command``, then says ``reply``.
 
@@ -178,9 +179,10 @@ def run(
         front: what stands before the model.
         most_seconds: after so many the runtime is killed, as a person would who waits no longer.
         options: for the runtime besides.
+        kind: of model.
     """
     script = Script(command.replace("{marker}", str(place.marker)), reply)
-    with playing(script) as model, front(place, model) as url:
+    with playing(script, kind) as model, front(place, model) as url:
         line, variables = words(place, url)
         process = subprocess.Popen(
             [*line, *options],

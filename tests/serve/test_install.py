@@ -143,7 +143,7 @@ def test_the_shell_itself_blocks_when_python_is_gone_or_the_command_is(event: st
         )
         words = done.stdout or done.stderr
         assert "its hook did not run" in words
-        assert done.returncode == (0 if event in ("Stop", "MessageDisplay") else 2)
+        assert done.returncode == (0 if event in ("Stop", "SubagentStop", "MessageDisplay") else 2)
         assert not done.stdout or json.loads(done.stdout)
 
 

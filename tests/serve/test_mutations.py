@@ -22,6 +22,7 @@ from gelert.serve.engine import Engine, Limits
 from gelert.serve.gate import Settings
 from gelert.serve.hooks import shim
 from gelert.serve.hooks.app import router
+from gelert.serve.hooks.event import EVENTS, Runtime
 from gelert.serve.hooks.transcript import Homes
 from gelert.serve.proxy.events import events, frame
 from tests.serve.hooks.support import hook, payload
@@ -36,8 +37,8 @@ MOST_BYTES = 96 << 20
 
 FUZZ = settings(max_examples=40, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TOLD: list[tuple[str, dict[str, Any]]] = [
-    *(("codex", payload(event)) for event in ("PreToolUse", "PostToolUse", "Stop")),
-    *(("claude-code", payload(event)) for event in ("PreToolUse", "PostToolUse", "Stop", "MessageDisplay")),
+    *(("codex", payload(event)) for event in EVENTS[Runtime.CODEX]),
+    *(("claude-code", payload(event)) for event in EVENTS[Runtime.CLAUDE_CODE]),
     ("openclaw", payload("PreToolUse") | {"hook_event_name": "before_tool_call"}),
     ("openclaw", payload("Stop") | {"hook_event_name": "message_sending"}),
 ]
@@ -91,7 +92,9 @@ def test_a_mutated_event_is_answered_and_its_mark_does_not_pass(hooks: TestClien
     assert came.status_code == 200
     said = came.json()
     assert said.keys() >= ({"decision", "reason"} if runtime == "openclaw" else {"exit", "stdout", "stderr"})
-    if found.get("hook_event_name") in ("PreToolUse", "before_tool_call") and MARK in json.dumps(found["tool_input"]):
+    if found.get("hook_event_name") in ("PreToolUse", "before_tool_call") and MARK in json.dumps(
+        found.get("tool_input")
+    ):
         assert said.get("exit") == 2 or said.get("decision") == "block"
 
 

@@ -49,18 +49,23 @@ class Patient:
 
 GUARANTEES: dict[Runtime, tuple[str, ...]] = {
     Runtime.CODEX: (
-        "tool call: held before it runs; blocked on any fault, also when Python itself is missing",
+        "tool call: held before it runs, a subagent's too; blocked on any fault, also when Python itself is missing",
         "tool result: the model reads the reason in its place",
         "reply: shown before the guard is asked; it is sent back once, then the turn ends. For a gate use the proxy",
+        "subagent: judged by its own log; its reply is sent back once, and reaches its agent the second time",
     ),
     Runtime.CLAUDE_CODE: (
-        "tool call: held before it runs; blocked on any fault (onFailure too)",
+        "tool call: held before it runs, a subagent's too; blocked on any fault (onFailure too)",
         "tool result: the model reads the reason in its place, for tools whose result has texts",
         "reply: withheld from the display; --include-partial-messages streams it before, and the transcript keeps it",
+        "subagent: its reply is sent back once; the second time it is kept from its agent if it ran in the background, "
+        "else judged as the tool result that it is",
     ),
     Runtime.OPENCLAW: (
         "tool call: held before it runs; OpenClaw itself blocks if the plugin fails",
-        "reply: replaced on channels and chat.send; not on /v1/chat/completions nor with agent --local",
+        "tool result: read by the model before the guard is asked; it is judged with the next call or reply",
+        "reply: replaced on channels; not for clients of the gateway (chat.send shows it as it is written, and its end), "
+        "on /v1/chat/completions, nor with agent --local",
         "the transcript keeps the original text. For a gate on every path use the proxy",
     ),
 }
@@ -134,7 +139,8 @@ def _trust(patient: Patient) -> Iterator[Finding]:
     hooks = codex_trust.listed(path, patient.home, patient.home, patient.variables)
     ours = [hook for hook in hooks if install.is_ours({"command": hook.command})]
     if len(ours) < len(EVENTS[Runtime.CODEX]):
-        yield Finding("trust", sound=False, said=f"expected Codex to see 3 hooks of the guard, got {len(ours)}")
+        said = f"expected Codex to see {len(EVENTS[Runtime.CODEX])} hooks of the guard, got {len(ours)}"
+        yield Finding("trust", sound=False, said=said)
     for hook in ours:
         sound = hook.trust == codex_trust.TRUSTED and hook.enabled
         state = hook.trust if hook.enabled else "switched off"

@@ -54,7 +54,7 @@ def command_line(runtime: Runtime, event: str) -> str:
         case "MessageDisplay":
             shown = {"hookEventName": event, "displayContent": f"[withheld] {reason}"}
             instead = _printed({"hookSpecificOutput": shown})
-        case "Stop":
+        case "Stop" | "SubagentStop":
             # Sent back, the reply would come again without end: nobody reads here whether it was sent back before.
             instead = _printed({"continue": False, "stopReason": reason, "systemMessage": reason})
         case _:

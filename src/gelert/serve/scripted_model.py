@@ -31,6 +31,16 @@ class Script:
     """Said instead once the guard sent the reply back."""
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Of a tool."""
+
+    tool: str
+    arguments: Object
+    namespace: str = ""
+    """Where Codex keeps a tool that is not at its top."""
+
+
 class ScriptedModel(ThreadingHTTPServer):
     """Answers for as long as ``playing`` runs; keeps every conversation that it was sent, as text."""
 
@@ -63,27 +73,33 @@ class ScriptedModel(ThreadingHTTPServer):
             case _:
                 return None
 
-    def _turn(self, conversation: list[object], results: int) -> tuple[str, str]:
-        """The command to run, or what to say."""
+    def turn(self, conversation: list[object], results: int, shell: Call) -> Call | str:
+        """What comes next: a call, or what to say.
+
+        Args:
+            conversation: everything so far.
+            results: how many results of tools stand in it.
+            shell: the call that runs the script's command in this runtime.
+        """
         self.asked.append(json.dumps(conversation, ensure_ascii=False))
         if not results and self.script.command:
-            return self.script.command, ""
+            return shell
         replied = [n for n, item in enumerate(conversation) if self.script.reply in json.dumps(item)]
         sent_back = replied and any(SIGN in json.dumps(item) for item in conversation[replied[-1] :])
-        return "", self.script.repaired if sent_back else self.script.reply
+        return self.script.repaired if sent_back else self.script.reply
 
     def _responses(self, request: Object) -> Iterator[Object]:
         items = as_list(request.get("input"))
         results = sum(text_at(as_object(item), "type").endswith("call_output") for item in items)
-        command, said = self._turn(items, results)
+        move = self.turn(items, results, Call("exec_command", {"cmd": self.script.command}))
         response = self.identity("resp")
         yield {"type": "response.created", "response": {"id": response}}
-        if command:
+        if isinstance(move, Call):
             ids = {"id": self.identity("fc"), "call_id": self.identity("call")}
-            arguments = json.dumps({"cmd": command})
-            item = {"type": "function_call", "name": "exec_command", "arguments": arguments, **ids}
+            item = {"type": "function_call", "name": move.tool, "arguments": json.dumps(move.arguments), **ids}
+            item |= {"namespace": move.namespace} if move.namespace else {}
         else:
-            content = [{"type": "output_text", "text": said}]
+            content = [{"type": "output_text", "text": move}]
             item = {"type": "message", "role": "assistant", "id": self.identity("msg"), "content": content}
         yield {"type": "response.output_item.done", "item": item}
         usage = {"input_tokens": 9, "input_tokens_details": None, "output_tokens": 9, "output_tokens_details": None}
@@ -92,24 +108,22 @@ class ScriptedModel(ThreadingHTTPServer):
     def _messages(self, request: Object) -> Iterator[Object]:
         messages = as_list(request.get("messages"))
         parts = [part for message in objects(messages) for part in objects(message.get("content"))]
-        command, said = "", "working on it"
+        move: Call | str = "working on it"
         if any(text_at(tool, "name") == "Bash" for tool in objects(request.get("tools"))):
-            command, said = self._turn(messages, sum(part.get("type") == "tool_result" for part in parts))
+            shell = Call("Bash", {"command": self.script.command, "description": "Run"})
+            move = self.turn(messages, sum(part.get("type") == "tool_result" for part in parts), shell)
         usage: Object = {"input_tokens": 9, "output_tokens": 9}
         head = {"id": self.identity("msg"), "type": "message", "role": "assistant", "model": request.get("model")}
         yield {"type": "message_start", "message": {**head, "content": [], "stop_reason": None, "usage": usage}}
         opening: Object = {"type": "text", "text": ""}
-        delta: Object = {"type": "text_delta", "text": said}
-        if command:
-            opening = {"type": "tool_use", "id": self.identity("toolu"), "name": "Bash", "input": {}}
-            delta = {
-                "type": "input_json_delta",
-                "partial_json": json.dumps({"command": command, "description": "Run"}),
-            }
+        delta: Object = {"type": "text_delta", "text": move}
+        if isinstance(move, Call):
+            opening = {"type": "tool_use", "id": self.identity("toolu"), "name": move.tool, "input": {}}
+            delta = {"type": "input_json_delta", "partial_json": json.dumps(move.arguments)}
         yield {"type": "content_block_start", "index": 0, "content_block": opening}
         yield {"type": "content_block_delta", "index": 0, "delta": delta}
         yield {"type": "content_block_stop", "index": 0}
-        stop = {"stop_reason": "tool_use" if command else "end_turn", "stop_sequence": None}
+        stop = {"stop_reason": "tool_use" if isinstance(move, Call) else "end_turn", "stop_sequence": None}
         yield {"type": "message_delta", "delta": stop, "usage": usage}
         yield {"type": "message_stop"}
 
@@ -117,15 +131,17 @@ class ScriptedModel(ThreadingHTTPServer):
         messages = as_list(request.get("messages"))
         tools = [text_at(as_object(tool.get("function")), "name") for tool in objects(request.get("tools"))]
         results = sum(message.get("role") == "tool" for message in objects(messages))
-        command, said = self._turn(messages, results) if "exec" in tools else ("", "working on it")
-        delta: Object = {"role": "assistant", "content": said or None}
-        if command:
-            called = {"name": "exec", "arguments": json.dumps({"command": command})}
+        shell = Call("exec", {"command": self.script.command})
+        move = self.turn(messages, results, shell) if "exec" in tools else "working on it"
+        delta: Object = {"role": "assistant", "content": move}
+        if isinstance(move, Call):
+            called = {"name": move.tool, "arguments": json.dumps(move.arguments)}
+            delta["content"] = None
             delta["tool_calls"] = [{"index": 0, "id": self.identity("call"), "type": "function", "function": called}]
         head: Object = {"id": self.identity("chat"), "object": "chat.completion.chunk", "model": request.get("model")}
         yield {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
         usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
-        ended = {"index": 0, "delta": {}, "finish_reason": "tool_calls" if command else "stop"}
+        ended = {"index": 0, "delta": {}, "finish_reason": "tool_calls" if isinstance(move, Call) else "stop"}
         yield {**head, "choices": [ended], "usage": usage}
 
 
@@ -170,9 +186,9 @@ def _frame(event: Object) -> str:
 
 
 @contextmanager
-def playing(script: Script) -> Generator[ScriptedModel]:
+def playing(script: Script, kind: type[ScriptedModel] = ScriptedModel) -> Generator[ScriptedModel]:
     """The model, listening for as long as the block runs."""
-    with ScriptedModel(script) as model:
+    with kind(script) as model:
         thread = threading.Thread(target=model.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:

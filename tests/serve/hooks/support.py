@@ -37,7 +37,9 @@ def payload(event: str, **more: Any) -> dict[str, Any]:
         "PostToolUse": {"tool_name": "Bash", "tool_input": {"command": "ls"}, "tool_use_id": "call_1"}
         | {"tool_response": {"stdout": "a file", "stderr": "", "interrupted": False}},
         "Stop": {"last_assistant_message": "done", "stop_hook_active": False},
+        "SubagentStop": {"last_assistant_message": "done", "stop_hook_active": False, "agent_id": "a1"},
         "MessageDisplay": {"message_id": "m1", "index": 0, "final": True, "delta": "done"},
+        "UserPromptSubmit": {"prompt": "<task-notification>\n<result>done</result>\n</task-notification>"},
     }
     base = {"session_id": "s1", "transcript_path": None, "cwd": "/w", "hook_event_name": event}
     return base | told[event] | more

@@ -173,6 +173,52 @@ def test_a_call_that_the_log_tells_is_the_same_run_read_on(tmp_path: Path, door:
     assert did["exit"] == 2
 
 
+def test_a_subagent_of_claude_code_is_judged_with_its_sessions_log_before_its_own(
+    tmp_path: Path, door: Door, guard: ScriptedGuard
+) -> None:
+    session = tmp_path / "claude" / "p" / "s1.jsonl"
+    own = session.with_suffix("") / "subagents" / "agent-a1.jsonl"
+    own.parent.mkdir(parents=True)
+    told = {"type": "user", "sessionId": "s1", "parentUuid": None}
+    session.write_text(json.dumps(told | {"uuid": "1", "message": {"role": "user", "content": "go"}}) + "\n")
+    task = {"uuid": "2", "isSidechain": True, "message": {"role": "user", "content": "delegated"}}
+    own.write_text(json.dumps(told | task) + "\n")
+    asked = payload("PreToolUse", transcript_path=str(session), agent_id="a1")
+    assert door.ask("claude-code", asked)["exit"] == 0
+    assert guard.judged[-1] == 3
+    door.ask("claude-code", payload("PreToolUse", transcript_path=str(session)))
+    assert guard.judged[-1] == 2
+
+
+def test_a_subagent_of_codex_is_judged_by_its_own_log_at_its_end_too(
+    tmp_path: Path, door: Door, guard: ScriptedGuard
+) -> None:
+    home = tmp_path / "codex"
+    home.mkdir()
+    item = {"type": "message", "role": "user", "content": "go"}
+    lines = [{"type": "session_meta", "payload": {"id": "s1"}}, {"type": "response_item", "payload": item}]
+    for name in ("session", "agent"):
+        (home / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        lines.append(lines[-1])
+    paths = {"transcript_path": str(home / "session"), "agent_transcript_path": str(home / "agent")}
+    assert door.ask("codex", payload("SubagentStop", **paths, last_assistant_message=MARK))["exit"] == 2
+    assert guard.judged[-1] == 3
+
+
+@pytest.mark.parametrize("name", ["../s2", "a/../../x", "a b"])
+def test_a_name_that_leads_elsewhere_is_no_subagents(tmp_path: Path, door: Door, name: str) -> None:
+    (tmp_path / "claude").mkdir()
+    asked = payload("PreToolUse", transcript_path=str(tmp_path / "claude" / "s1.jsonl"), agent_id=name)
+    did = door.ask("claude-code", asked)
+    assert (did["exit"], "degraded" in did["stderr"]) == (2, True)
+
+
+def test_an_unsafe_reply_of_a_subagent_is_kept_from_the_agent_that_waits_for_it(door: Door) -> None:
+    assert door.ask("claude-code", payload("UserPromptSubmit"))["exit"] == 0
+    notice = f"<task-notification><result>{MARK}</result></task-notification>"
+    assert door.ask("claude-code", payload("UserPromptSubmit", prompt=notice))["exit"] == 2
+
+
 def claw(event: str, **more: Any) -> dict[str, Any]:
     messages = [{"role": "user", "content": "go"}]
     called = {"tool_name": "exec", "tool_use_id": "c1", "tool_input": {"command": "ls"}}

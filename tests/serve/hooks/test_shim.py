@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gelert.serve.hooks import shim
-from tests.serve.hooks.support import Behaviour, hook, impostor, payload
+from tests.serve.hooks.support import Behaviour, Hooked, hook, impostor, payload
 
 SECONDS = 2.0
 
@@ -110,10 +110,18 @@ def test_where_only_words_are_heeded_a_fault_is_told_in_words(path: Path) -> Non
     assert result["interrupted"] is False
 
 
-def test_a_reply_is_sent_back_once_and_then_the_run_is_stopped(path: Path) -> None:
-    assert hook("codex", payload("Stop"), path).code == 2
-    again = hook("codex", payload("Stop", stop_hook_active=True), path)
+@pytest.mark.parametrize("event", ["Stop", "SubagentStop"])
+def test_a_reply_is_sent_back_once_and_then_the_run_is_stopped(event: str, path: Path) -> None:
+    assert hook("codex", payload(event), path).code == 2
+    again = hook("codex", payload(event, stop_hook_active=True), path)
     assert (again.code, again.output["continue"]) == (0, False)
+
+
+def test_the_users_own_words_are_not_asked_about_and_a_subagents_are(path: Path) -> None:
+    spoken = payload("UserPromptSubmit", prompt="tidy up")
+    assert hook("claude-code", spoken, path) == Hooked(0, "", "")
+    for told in (payload("UserPromptSubmit"), payload("UserPromptSubmit", prompt=["tidy up"])):
+        assert hook("claude-code", told, path).code == 2
 
 
 def test_the_deadline_can_be_made_shorter_and_not_longer(monkeypatch: pytest.MonkeyPatch) -> None:

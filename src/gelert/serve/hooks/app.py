@@ -18,6 +18,7 @@ from gelert.serve.gate import TRACE
 from gelert.serve.hooks.answers import answer
 from gelert.serve.hooks.canary import Canaries
 from gelert.serve.hooks.event import EVENTS, KINDS, Event, Kind, Runtime, event
+from gelert.serve.hooks.growing import Growing
 from gelert.serve.hooks.pending import Questioned, questioned
 from gelert.serve.hooks.pieces import Pieces
 from gelert.serve.hooks.transcript import Homes, so_far
@@ -33,7 +34,7 @@ def router(engine: Engine, homes: Homes | None = None) -> APIRouter:
         homes: below which the runtimes' transcripts lie; by default where this process's environment says.
     """
     found = APIRouter(tags=["hooks"])
-    canaries, pieces = Canaries(), Pieces()
+    canaries, pieces, growing = Canaries(), Pieces(), Growing()
     places = homes or Homes()
 
     @found.post("/v1/hooks/canaries")
@@ -59,13 +60,13 @@ def router(engine: Engine, homes: Homes | None = None) -> APIRouter:
             raw = await body(request, engine.limits, since)
             happened = event(runtime, _object(raw, engine.limits))
             happened = replace(happened, reply=pieces.whole(happened))
-            about = await asyncio.to_thread(_question, happened, places)
+            about = await asyncio.to_thread(_question, happened, places, growing)
         except (RefusedError, InputError, ValueError, RecursionError) as fault:
             asked = Asked(happened.kind.surface, Trajectory(()), "", runtime.value, trace, happened.project)
             why = str(fault) if isinstance(fault, (RefusedError, InputError)) else "expected JSON, got something else"
             answered = await engine.undecided(asked, why, since)
             return reply(answer(happened, answered.decision))
-        key = f"{runtime.value}:{happened.session}" if about.told and happened.session else ""
+        key = f"{runtime.value}:{happened.session}:{happened.agent}" if about.told and happened.session else ""
         call = happened.call if happened.kind is Kind.CALL else None
         asked = Asked(happened.kind.surface, about.run, key, runtime.value, trace, happened.project, call)
         answered = await engine.decide(asked, since)
@@ -74,8 +75,8 @@ def router(engine: Engine, homes: Homes | None = None) -> APIRouter:
     return found
 
 
-def _question(happened: Event, homes: Homes) -> Questioned:
-    return questioned(so_far(happened, homes), happened)
+def _question(happened: Event, homes: Homes, growing: Growing) -> Questioned:
+    return questioned(so_far(happened, homes, growing), happened)
 
 
 def _object(raw: bytes, limits: Limits) -> Object:

@@ -55,6 +55,8 @@ KINDS: dict[str, Kind] = {
     "PreToolUse": Kind.CALL,
     "PostToolUse": Kind.RESULT,
     "Stop": Kind.REPLY,
+    "SubagentStop": Kind.REPLY,
+    "UserPromptSubmit": Kind.REPLY,
     "MessageDisplay": Kind.DISPLAY,
     "before_tool_call": Kind.CALL,
     "before_agent_run": Kind.INPUT,
@@ -62,11 +64,12 @@ KINDS: dict[str, Kind] = {
     "message_sending": Kind.DISPLAY,
     "agent_end": Kind.END,
 }
-"""What each event asks, under its runtime's own name."""
+"""What each event asks, under its runtime's own name. Of Claude Code's prompts only those are asked about that bring a
+background subagent's reply (``shim.NOTICE``): no tool's result brings it to the agent that waits for it."""
 
 EVENTS: dict[Runtime, tuple[str, ...]] = {
-    Runtime.CODEX: ("PreToolUse", "PostToolUse", "Stop"),
-    Runtime.CLAUDE_CODE: ("PreToolUse", "PostToolUse", "Stop", "MessageDisplay"),
+    Runtime.CODEX: ("PreToolUse", "PostToolUse", "Stop", "SubagentStop"),
+    Runtime.CLAUDE_CODE: ("PreToolUse", "PostToolUse", "Stop", "MessageDisplay", "SubagentStop", "UserPromptSubmit"),
     Runtime.OPENCLAW: (
         "before_agent_run",
         "before_tool_call",
@@ -86,10 +89,14 @@ class Event:
     name: str
     kind: Kind
     session: str
+    agent: str
+    """The subagent that does or says it; empty for the agent that the user speaks to."""
     project: str
     """The folder that the agent works in; empty if the runtime does not say."""
     transcript: str
     """Path of the runtime's own log; empty if it has none."""
+    agent_transcript: str
+    """Path of the subagent's log, where the runtime says so besides."""
     messages: object
     """What was said and done so far, where the runtime tells it with the event."""
     tool: str
@@ -122,14 +129,16 @@ def event(runtime: Runtime, payload: Object) -> Event:
         name,
         KINDS[name],
         session=text_at(payload, "session_id")[:200],
+        agent=text_at(payload, "agent_id")[:200],
         project=project_of(payload.get("cwd")),
         transcript=text_at(payload, "transcript_path"),
+        agent_transcript=text_at(payload, "agent_transcript_path"),
         messages=payload.get("messages"),
         tool=text_at(payload, "tool_name"),
         call_id=text_at(payload, "tool_use_id"),
         arguments=first(payload, "tool_input"),
         result=first(payload, "tool_response"),
-        reply=text_at(payload, "last_assistant_message", "delta"),
+        reply=text_at(payload, "last_assistant_message", "delta", "prompt"),
         message=text_at(payload, "message_id"),
         again=payload.get("stop_hook_active") is True,
     )

@@ -23,6 +23,8 @@ MOST_HEAD_BYTES = 16 << 10
 MOST_DEPTH = 100
 """Of a result whose form is kept; no runtime looks deeper."""
 REASON_CHARACTERS = 2_000
+NOTICE = "<task-notification>"
+"""In a prompt of Claude Code's that no user wrote: it brings the reply of a subagent that ran in the background."""
 BLOCK = 2
 """Exit code that Codex and Claude Code read as a block, with its reason on stderr."""
 
@@ -64,6 +66,12 @@ def question(until: float) -> bytes:
         if count > MOST_BYTES or time.monotonic() > until:
             raise Fault(f"expected at most {MOST_BYTES} bytes in time, got {count}")
     return b"".join(parts)
+
+
+def spoken(asked: bytes) -> bool:
+    """Whether a prompt is the user's own words: they are judged with what the agent does about them."""
+    prompt = _object(asked).get("prompt")
+    return isinstance(prompt, str) and NOTICE not in prompt
 
 
 def answer(runtime: str, event: str, asked: bytes, until: float) -> bytes:
@@ -123,7 +131,7 @@ def faulted(runtime: str, event: str, asked: bytes, why: str) -> tuple[int, str,
         # The only event at which this runtime shows the message whatever the exit code is.
         shown = {"hookEventName": event, "displayContent": f"[withheld] {reason}"}
         return 0, json.dumps({"hookSpecificOutput": shown}), reason
-    if event == "Stop" and _object(asked).get("stop_hook_active") is True:
+    if event in ("Stop", "SubagentStop") and _object(asked).get("stop_hook_active") is True:
         # This reply was sent back once already; sending it back without end would never end.
         return 0, json.dumps({"continue": False, "stopReason": reason, "systemMessage": reason}), reason
     if event == "PostToolUse" and runtime == "claude-code":
@@ -159,6 +167,8 @@ def main() -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds)
         until = time.monotonic() + seconds
         asked = question(until)
+        if event == "UserPromptSubmit" and spoken(asked):
+            end(0, "", "")
         found = given(answer(runtime, event, asked, until))
     except BaseException as fault:  # noqa: BLE001 - whatever it is, the answer is a block
         why = str(fault) if isinstance(fault, Fault) else f"{type(fault).__name__}: {fault}"
