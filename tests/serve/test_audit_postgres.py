@@ -5,10 +5,12 @@ import itertools
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +22,7 @@ import pytest
 from gelert.core.decision import Allow
 from gelert.core.errors import InputError
 from gelert.guard.policy import Policy, Surface
-from gelert.serve import audit
+from gelert.serve import audit, audit_postgres
 from gelert.serve.asked import Asked
 from gelert.serve.audit import Audit, key_path, read_key
 from gelert.serve.audit_chain import Added, Head, beginning, linked
@@ -218,6 +220,64 @@ def test_a_server_that_hangs_does_not_keep_the_service_from_ending(
     finally:
         frozen(server, database, signal.SIGCONT)
     assert done.result(20) == 2
+
+
+class Relay:
+    """Passes bytes on between a TCP port and the server's socket, until it is told to be silent on what is open."""
+
+    def __init__(self, server: Cluster) -> None:
+        self._path = str(server.folder / ".s.PGSQL.5432")
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self._open = [self._door]
+        self.silent = threading.Event()
+        """For the connections there are; what is opened later gets through."""
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def url(self, database: str) -> str:
+        return f"postgresql://{WRITER}@127.0.0.1:{self._door.getsockname()[1]}/{database}?sslmode=disable"
+
+    def silence(self) -> None:
+        self.silent.set()
+        self.silent = threading.Event()
+
+    def close(self) -> None:
+        for one in self._open:
+            with suppress(OSError):  # its other end is gone
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, far = self._door.accept()[0], socket.socket(socket.AF_UNIX)
+                far.connect(self._path)
+                self._open += (near, far)
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass, args=(*ends, self.silent), daemon=True).start()
+
+    @staticmethod
+    def _pass(of: socket.socket, to: socket.socket, silent: threading.Event) -> None:
+        with suppress(OSError):
+            while data := of.recv(65_536):
+                if not silent.is_set():
+                    to.sendall(data)
+            if not silent.is_set():
+                to.shutdown(socket.SHUT_WR)
+
+
+def test_a_line_that_hangs_without_end_is_cut_and_another_one_taken(
+    server: Cluster, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_postgres, "HANGING_SECONDS", 0.5)
+    relay = Relay(server)
+    store = partial(PostgresStore, relay.url(database), "one")
+    with Audit(tmp_path / "a.db", store=store) as writer:
+        assert written(writer, 2) == [1, 2]
+        relay.silence()
+        killed_sessions(server, database)  # as when another server takes over
+        assert written(writer, 2) == [3, 4]
+    relay.close()
+    assert checked(server, database, tmp_path / "a.db")["one"].faults == ()
 
 
 def test_entries_that_wait_are_committed_together(server: Cluster, database: str, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def command() -> None:
 def verify(place: str | None, key: Path | None, instance: str | None) -> None:
     """Compute the chain of FILE, or each chain at URL, anew; exit code 1 if one is not whole.
 
-    The services may be writing.
+    The services may be writing. Instances with keys of their own are verified one at a time: --instance, --key.
     """
     from gelert.serve.audit import key_path, read_key
     from gelert.serve.audit_check import check

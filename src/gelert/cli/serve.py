@@ -1,6 +1,7 @@
 """``gelert serve``: the guard as a service in front of agents."""
 
 import socket
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -101,6 +102,7 @@ def command(
     from gelert.serve.gate import LOOPBACK, Settings
     from gelert.serve.proxy.upstream import upstream
 
+    spans = _spans() if otel else nullcontext
     limits = Limits(deadline_seconds=deadline)
     policy = PolicyFile(policy_path) if policy_path else Policy()
     token = places.token(places.token_path())
@@ -117,7 +119,7 @@ def command(
     click.echo(f"token   {places.token_path()}")
     click.echo(f"audit   {kept}, {audit.head.number} records")
     click.echo(f"watch   gelert dashboard --url {url}")
-    with _telemetry(engine) if otel else nullcontext():
+    with spans(engine):
         listen.serve(app.build(engine, settings, *routers), doors, limits)
 
 
@@ -139,14 +141,14 @@ def _audit(place: str | None, key: Path | None, instance: str | None, power_safe
     return Audit(places.audit_path(), key, store=partial(PostgresStore, place, name)), f"PostgreSQL, as {name}"
 
 
-def _telemetry(engine: "Engine") -> "AbstractContextManager[None]":
+def _spans() -> "Callable[[Engine], AbstractContextManager[None]]":
     try:
         from gelert.serve.telemetry import exported
     except ModuleNotFoundError as fault:
         if fault.name and fault.name.startswith("gelert"):
             raise
         raise missing_extra("the export of spans", "otel") from None
-    return exported(engine)
+    return exported
 
 
 def _shown(host: str) -> str:

@@ -14,7 +14,7 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -113,20 +113,19 @@ class Audit:
         self.close()
 
     def _write(self) -> None:
-        while (first := self._waiting.get()) is not None:
-            batch, more = [first], True
-            while more and len(batch) < MOST_IN_ONE_COMMIT:
-                try:
-                    item = self._waiting.get_nowait()
-                except queue.Empty:
-                    break
-                if item is None:
-                    self._waiting.put(None)
-                    more = False
-                else:
-                    batch.append(item)
-            self._commit(batch)
+        going = True
+        while going:
+            found = [self._waiting.get(), *self._more()]
+            going = None not in found
+            if batch := [one for one in found if one is not None]:
+                self._commit(batch)
         self._store.close()
+
+    def _more(self) -> Generator[tuple[str, Future[int]] | None]:
+        """What waits as well, as much as goes into one commit."""
+        with suppress(queue.Empty):
+            for _ in range(MOST_IN_ONE_COMMIT - 1):
+                yield self._waiting.get_nowait()
 
     def _commit(self, batch: list[tuple[str, Future[int]]]) -> None:
         """One commit for all; an entry that was given up while it waited is not written, for nobody acts on it."""

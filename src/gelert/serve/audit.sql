@@ -1,4 +1,5 @@
--- The audit of several instances of gelert serve. Run it as the owner of the database: gelert audit schema | psql URL
+-- The audit of several instances of gelert serve, for PostgreSQL 14 or later. Run it as the database's owner, who may
+-- make roles: gelert audit schema | psql URL
 -- Who may write it is a member of gelert_writer, which can add rows and read them:
 --   CREATE ROLE gelert_one LOGIN PASSWORD '...' IN ROLE gelert_writer;
 BEGIN;

@@ -15,8 +15,12 @@ nowhere else. How safe a commit is from the death of the database's machine is t
 """
 
 import importlib.resources
+import os
 import re
-from collections.abc import Callable
+import socket
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 
 import psycopg
 from psycopg import sql
@@ -34,6 +38,9 @@ LOCK_MILLISECONDS = 2_000
 STATEMENT_MILLISECONDS = 5_000
 SILENT_MILLISECONDS = 5_000
 """A network that says nothing for so long is a connection that is lost."""
+
+HANGING_SECONDS = 8.0
+"""A server, or whatever is in between, that takes longer than its own limits let it is not waited for."""
 
 BOUNDS = {
     "connect_timeout": CONNECT_SECONDS,
@@ -67,8 +74,12 @@ def connected(url: str) -> Connection:
         bounds = {name: value for name, value in BOUNDS.items() if name not in conninfo_to_dict(url)}
         return psycopg.connect(make_conninfo(url, **bounds), autocommit=True)
     except psycopg.Error as fault:
-        said = redacted(str(fault).strip())
-        raise InputError(f"expected a database that answers, got: {said}; look at the URL after --audit") from None
+        raise InputError(f"expected a database that answers, got: {told(fault)}; look at the URL") from None
+
+
+def told(fault: psycopg.Error) -> str:
+    """What the database says, without a password."""
+    return redacted(str(fault).strip())
 
 
 class PostgresStore:
@@ -89,13 +100,7 @@ class PostgresStore:
             raise InputError(f"expected a name of up to 128 letters, digits, '.', '_' and '-', got {instance[:200]!r}")
         self._url, self._instance, self._key = url, instance, key
         self._rows: Connection | None = None
-        rows = self._opened()
-        try:
-            self._head = self._tried = self._end(rows)
-        except BaseException:
-            rows.close()
-            raise
-        self._rows = rows
+        self._head = self._tried = self._open()
 
     @property
     def head(self) -> Head:
@@ -107,10 +112,11 @@ class PostgresStore:
         rows = self._begun()
         try:
             made = added(self._head)
-            if made.rows:
-                self._tried = made.head
-                self._insert(rows, made)
-            rows.execute("COMMIT")
+            with _bounded(rows):
+                if made.rows:
+                    self._tried = made.head
+                    self._insert(rows, made)
+                rows.execute("COMMIT")
         except BaseException:
             # Whether this happened, and whether this server is still the one to write to, shows on a fresh connection.
             self.close()
@@ -127,22 +133,19 @@ class PostgresStore:
         """A connection with a transaction: the one there is, or a fresh one if that has died since."""
         if self._rows is not None:
             try:
-                self._rows.execute(_BEGIN)
+                return _begun(self._rows)
             except psycopg.Error:
                 self.close()
-            else:
-                return self._rows
-        rows = self._opened()
+        end = self._open()
+        assert self._rows is not None
         try:
-            end = self._end(rows)
             if end not in (self._head, self._tried):
                 raise InputError(f"expected the chain to end at record {self._head.number}, got {end.number}")
-            rows.execute(_BEGIN)
+            self._head = end
+            return _begun(self._rows)
         except BaseException:
-            rows.close()
+            self.close()
             raise
-        self._rows, self._head = rows, end
-        return rows
 
     def _insert(self, rows: Connection, made: Added) -> None:
         with rows.pipeline(), rows.cursor() as cursor:
@@ -155,24 +158,27 @@ class PostgresStore:
                 [(self._instance, *one) for one in made.signed],
             )
 
-    def _opened(self) -> Connection:
+    def _open(self) -> Head:
+        """Connect, take the instance's name, and see where its chain ends."""
         rows = connected(self._url)
         try:
-            for name, value in (("lock_timeout", LOCK_MILLISECONDS), ("statement_timeout", STATEMENT_MILLISECONDS)):
-                rows.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), value))
-            rows.execute("SELECT pg_advisory_lock(hashtextextended('gelert audit ' || %s, 0))", (self._instance,))
+            if (encoding := rows.info.parameter_status("server_encoding")) != "UTF8":
+                raise InputError(f"expected a database that takes every letter (UTF8), got one in {encoding}")
+            with _bounded(rows):
+                for name, value in (("lock_timeout", LOCK_MILLISECONDS), ("statement_timeout", STATEMENT_MILLISECONDS)):
+                    rows.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), value))
+                rows.execute("SELECT pg_advisory_lock(hashtextextended('gelert audit ' || %s, 0))", (self._instance,))
+                end = self._end(rows)
         except psycopg.errors.LockNotAvailable:
             rows.close()
             raise InputError(
                 f"expected a name of its own, but another service writes as {self._instance!r}; pass --instance"
             ) from None
-        except psycopg.Error as fault:
+        except BaseException:
             rows.close()
-            raise InputError(f"expected a database that answers, got: {fault.diag.message_primary}") from None
-        if (encoding := rows.info.parameter_status("server_encoding")) != "UTF8":
-            rows.close()
-            raise InputError(f"expected a database that takes every letter (UTF8), got one in {encoding}")
-        return rows
+            raise
+        self._rows = rows
+        return end
 
     def _end(self, rows: Connection) -> Head:
         """Where to go on; a chain whose end is not what was signed is not gone on with."""
@@ -188,7 +194,7 @@ class PostgresStore:
             ).fetchone()
         except psycopg.Error as fault:
             raise InputError(
-                f"expected the audit's tables and a member of gelert_writer, got: {fault.diag.message_primary};"
+                f"expected the audit's tables and a member of gelert_writer, got: {told(fault)};"
                 " as the database's owner run: gelert audit schema | psql URL"
             ) from None
         start = beginning(self._instance)
@@ -199,3 +205,27 @@ class PostgresStore:
                 " run: gelert audit verify URL, then pass the right --audit-key or another --instance"
             )
         return head
+
+
+def _begun(rows: Connection) -> Connection:
+    with _bounded(rows):
+        rows.execute(_BEGIN)
+    return rows
+
+
+@contextmanager
+def _bounded(rows: Connection) -> Generator[None]:
+    """Cut the line if the block takes too long: the other end may never say anything again, and never close it."""
+    with socket.socket(fileno=os.dup(rows.fileno())) as line:
+        cutting = threading.Timer(HANGING_SECONDS, _cut, [line])
+        cutting.daemon = True
+        cutting.start()
+        try:
+            yield
+        finally:
+            cutting.cancel()
+
+
+def _cut(line: socket.socket) -> None:
+    with suppress(OSError):  # it is over already
+        line.shutdown(socket.SHUT_RDWR)

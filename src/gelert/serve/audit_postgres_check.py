@@ -14,7 +14,7 @@ from psycopg.rows import TupleRow
 from gelert.core.errors import InputError
 from gelert.serve.audit_chain import Row, Signed, beginning
 from gelert.serve.audit_check import Checked, checked
-from gelert.serve.audit_postgres import Connection, connected
+from gelert.serve.audit_postgres import Connection, connected, told
 
 ROWS_AT_ONCE = 2_000
 """That are held in memory, of however many there are."""
@@ -62,7 +62,7 @@ def _reading(url: str) -> Generator[Connection]:
             rows.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             yield rows
         except psycopg.Error as fault:
-            raise InputError(f"expected the audit's tables, got: {fault.diag.message_primary or fault}") from None
+            raise InputError(f"expected the audit's tables, got: {told(fault)}") from None
 
 
 def _instances(rows: Connection, wanted: str | None) -> list[str]:
