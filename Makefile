@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long test-runtimes test-ray test-bridges test-browser test-postgres check format bench clean help
+.PHONY: demo test test-long test-runtimes test-ray test-bridges test-sdks test-browser test-postgres check format bench clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,17 @@ BRIDGES := inspect openenv verifiers
 
 test-bridges: $(BRIDGES:%=.venvs/%/.installed)  ## the worlds' bridges to Inspect, OpenEnv and verifiers
 	for name in $(BRIDGES); do .venvs/$$name/bin/pytest -m bridges tests/worlds/bridges/test_$$name.py || exit 1; done
+
+# Agent SDKs have environments of their own as well; the service that guards them runs in the same process.
+SDKS := inspect langchain openai-agents
+.venvs/sdk-%/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e ".[$*,serve]" pytest hypothesis
+	touch $@
+
+test-sdks: $(SDKS:%=.venvs/sdk-%/.installed)  ## the adapters for the OpenAI Agents SDK, LangChain and Inspect
+	for name in $(SDKS); do \
+		.venvs/sdk-$$name/bin/pytest -m bridges tests/serve/sdk/test_$${name/-/_}.py || exit 1; done
 
 test-browser: $(STAMP)  ## the dashboard in headless Chromium, which must be there: apt-get install chromium
 	$(BIN)/pytest -m browser tests/serve/dashboard

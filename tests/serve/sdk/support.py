@@ -20,7 +20,8 @@ from gelert.serve.audit_check import export
 from gelert.serve.engine import Engine, Limits
 from gelert.serve.gate import Settings
 from tests.serve.scripted_guard import ScriptedGuard
-from tests.serve.support import TOKEN
+
+TOKEN = "t" * 32
 
 ASKING = Policy(tool_call=Rule(block_at=0.995, ask_at=0.9))
 """Asks a person about what the scripted guard calls unsafe."""

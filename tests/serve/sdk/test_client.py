@@ -5,6 +5,7 @@ import logging
 import socket as sockets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from gelert.guard.policy import OnFailure, Policy, Rule, Surface
 from gelert.serve.sdk.client import MOST_ANSWER_BYTES, REASON_CHARACTERS, Client, Question, refusal
 from tests.serve.hooks.support import impostor
 from tests.serve.scripted_guard import Mood, ResumableGuard, ScriptedGuard
-from tests.serve.sdk.support import ASKING, listening
-from tests.serve.support import CALM, MARKED, TOKEN
+from tests.serve.sdk.support import ASKING, TOKEN, listening
+from tests.serve.support import CALM, MARKED
 
 
 def question(messages: object = CALM, surface: Surface = Surface.REPLY) -> Question:
@@ -57,13 +58,12 @@ def test_the_audit_says_who_asked_about_what_and_where(socket: Path) -> None:
     assert (row["surface"], row["runtime"], row["project"]) == ("tool_result", "test", "/w")
 
 
-def test_a_growing_run_is_read_on_and_two_clients_runs_are_not_mixed(socket: Path) -> None:
+def test_a_growing_run_is_read_on_and_not_mixed_with_another(socket: Path) -> None:
     guard = ResumableGuard()
     with listening(socket, guard):
-        first, second = Client(), Client()
-        for client in (first, second, first):
-            client.ask_blocking(question([*CALM, *CALM] if guard.read >= 4 else CALM))
-    assert guard.read == 2 + 2 + 2
+        for session, run in (("s1", CALM), ("s2", MARKED), ("s1", CALM * 2), ("s1", CALM * 3)):
+            Client().ask_blocking(replace(question(run), session=session))
+    assert guard.read == 2 + 2 + 2 + 2
 
 
 def test_it_may_be_asked_from_a_thread_whose_loop_runs(socket: Path) -> None:

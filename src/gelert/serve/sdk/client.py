@@ -41,6 +41,9 @@ APPROVAL = (
 )
 """For the agent where its SDK asks nobody."""
 
+_PROCESS = secrets.token_hex(8)
+"""Sets the sessions of this process apart from those of another."""
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -69,8 +72,6 @@ class Client:
     project: str = ""
     """The folder that the agent works in."""
     deadline_seconds: float = DEADLINE_SECONDS
-    _own: str = field(default_factory=lambda: secrets.token_hex(8), init=False, repr=False)
-    """Sets this client's sessions apart from those of another process."""
 
     async def ask(self, question: Question) -> Decision:
         """The service's decision; a degraded block if there is none in time."""
@@ -101,7 +102,7 @@ class Client:
             "format": question.format,
             "runtime": question.runtime,
             "project": self.project,
-            "session": digest([self._own, question.session]) if question.session else "",
+            "session": digest([_PROCESS, question.session]) if question.session else "",
         }
         url = f"{(self.url or 'http://localhost').rstrip('/')}/v1/judge?{urlencode(query)}"
         headers = [("content-type", "application/json")]
