@@ -64,8 +64,8 @@ GUARANTEES: dict[Runtime, tuple[str, ...]] = {
     Runtime.OPENCLAW: (
         "tool call: held before it runs; OpenClaw itself blocks if the plugin fails",
         "tool result: read by the model before the guard is asked; it is judged with the next call or reply",
-        "reply: replaced on channels; not for clients of the gateway (chat.send shows it as it is written, and its end), "
-        "on /v1/chat/completions, nor with agent --local",
+        "reply: replaced on channels; not on /v1/chat/completions, nor with agent --local, nor for clients of the "
+        "gateway: with chat.send they are shown it as it is written",
         "the transcript keeps the original text. For a gate on every path use the proxy",
     ),
 }
