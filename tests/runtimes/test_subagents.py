@@ -70,3 +70,15 @@ def test_an_unsafe_reply_that_was_sent_back_in_vain_reaches_the_agent_of_codex_a
     reached = [told for told in read_by_the_agent(ran) if MARK in told]
     # Codex puts a subagent's reply into the conversation itself, and has no hook there.
     assert bool(reached) is (runtime is Runtime.CODEX)
+    assert not [words for words in shown(runtime, ran.out) if MARK in words]
+
+
+def test_who_watches_each_piece_of_claude_code_is_shown_a_background_subagents_words(tmp_path: Path) -> None:
+    """Why ``gelert doctor`` speaks of the display alone: no hook stands before these."""
+    place = settle(Runtime.CLAUDE_CODE, tmp_path)
+    options = ["--output-format", "stream-json", "--verbose"]
+    with service(place):
+        ran = run(place, "", reply=f"here is {MARK}", kind=Delegating, options=options)
+    shown_to_a_program = [line for line in ran.out.splitlines() if MARK in line]
+    assert shown_to_a_program
+    assert all('"parent_tool_use_id":"' in line for line in shown_to_a_program)

@@ -59,7 +59,7 @@ GUARANTEES: dict[Runtime, tuple[str, ...]] = {
         "tool result: the model reads the reason in its place, for tools whose result has texts",
         "reply: withheld from the display; --include-partial-messages streams it before, and the transcript keeps it",
         "subagent: its reply is sent back once; the second time it is kept from its agent if it ran in the background, "
-        "else judged as the tool result that it is",
+        "else judged as the tool result that it is. --output-format stream-json shows its words before",
     ),
     Runtime.OPENCLAW: (
         "tool call: held before it runs; OpenClaw itself blocks if the plugin fails",

@@ -216,7 +216,10 @@ def test_a_name_that_leads_elsewhere_is_no_subagents(tmp_path: Path, door: Door,
 def test_an_unsafe_reply_of_a_subagent_is_kept_from_the_agent_that_waits_for_it(door: Door) -> None:
     assert door.ask("claude-code", payload("UserPromptSubmit"))["exit"] == 0
     notice = f"<task-notification><result>{MARK}</result></task-notification>"
-    assert door.ask("claude-code", payload("UserPromptSubmit", prompt=notice))["exit"] == 2
+    said = json.loads(door.ask("claude-code", payload("UserPromptSubmit", prompt=notice))["stdout"])
+    assert said["decision"] == "block"
+    assert said["hookSpecificOutput"]["suppressOriginalPrompt"] is True
+    assert MARK not in json.dumps(said)
 
 
 def claw(event: str, **more: Any) -> dict[str, Any]:

@@ -121,7 +121,9 @@ def test_the_users_own_words_are_not_asked_about_and_a_subagents_are(path: Path)
     spoken = payload("UserPromptSubmit", prompt="tidy up")
     assert hook("claude-code", spoken, path) == Hooked(0, "", "")
     for told in (payload("UserPromptSubmit"), payload("UserPromptSubmit", prompt=["tidy up"])):
-        assert hook("claude-code", told, path).code == 2
+        blocked = hook("claude-code", told, path)
+        assert (blocked.code, blocked.output["decision"]) == (0, "block")
+        assert "degraded" in blocked.output["reason"]
 
 
 def test_the_deadline_can_be_made_shorter_and_not_longer(monkeypatch: pytest.MonkeyPatch) -> None:

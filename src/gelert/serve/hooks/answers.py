@@ -9,7 +9,7 @@ import json
 from gelert.core.decision import Allow, Ask, Block, Decision
 from gelert.serve import approvals
 from gelert.serve.hooks.event import Event, Kind, Runtime
-from gelert.serve.hooks.shim import withheld
+from gelert.serve.hooks.shim import unsaid, withheld
 from gelert.serve.replies import Object, decision_json
 
 BLOCK_CODE = 2
@@ -60,6 +60,8 @@ def _blocked(found: Event, reason: str) -> Object:
         case Kind.DISPLAY:
             shown = {"hookEventName": found.name, "displayContent": f"[withheld] {reason}"}
             return _output({"hookSpecificOutput": shown}, reason)
+        case Kind.REPLY if found.name == "UserPromptSubmit":
+            return _output(unsaid(reason), reason)
         case Kind.REPLY if found.again:
             # It was sent back once already; sending it back without end would never end.
             return _output({"continue": False, "stopReason": reason, "systemMessage": reason}, reason)

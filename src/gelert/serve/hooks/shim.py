@@ -131,6 +131,8 @@ def faulted(runtime: str, event: str, asked: bytes, why: str) -> tuple[int, str,
         # The only event at which this runtime shows the message whatever the exit code is.
         shown = {"hookEventName": event, "displayContent": f"[withheld] {reason}"}
         return 0, json.dumps({"hookSpecificOutput": shown}), reason
+    if event == "UserPromptSubmit":
+        return 0, json.dumps(unsaid(reason)), reason
     if event in ("Stop", "SubagentStop") and _object(asked).get("stop_hook_active") is True:
         # This reply was sent back once already; sending it back without end would never end.
         return 0, json.dumps({"continue": False, "stopReason": reason, "systemMessage": reason}), reason
@@ -139,6 +141,12 @@ def faulted(runtime: str, event: str, asked: bytes, why: str) -> tuple[int, str,
         shown = {"hookEventName": event, "updatedToolOutput": withheld(_object(asked).get("tool_response"), reason)}
         return 0, json.dumps({"decision": "block", "reason": reason, "hookSpecificOutput": shown}), reason
     return BLOCK, "", reason
+
+
+def unsaid(reason: str) -> dict[str, object]:
+    """What keeps a prompt from Claude Code's agent and from its user; exit code 2 would show it to the user."""
+    hidden = {"hookEventName": "UserPromptSubmit", "suppressOriginalPrompt": True}
+    return {"decision": "block", "reason": reason, "hookSpecificOutput": hidden}
 
 
 def withheld(result: object, reason: str, depth: int = 0) -> object:
