@@ -31,29 +31,32 @@ from gelert.core.errors import InputError
 from gelert.serve.audit_chain import Added, Head, Signed, beginning, sound_end
 from gelert.serve.redact import redacted
 
-CONNECT_SECONDS = 3
-LOCK_MILLISECONDS = 2_000
-"""For the session of an instance that was killed to let go of its name."""
-
-STATEMENT_MILLISECONDS = 5_000
-SILENT_MILLISECONDS = 5_000
-"""A network that says nothing for so long is a connection that is lost."""
-
 HANGING_SECONDS = 8.0
 """A server, or whatever is in between, that takes longer than its own limits let it is not waited for."""
 
 BOUNDS = {
-    "connect_timeout": CONNECT_SECONDS,
-    "tcp_user_timeout": SILENT_MILLISECONDS,
+    "connect_timeout": 3,
+    "tcp_user_timeout": 5_000,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 2,
 }
-"""Of a connection, where its URL says nothing else."""
+"""Of a connection, where its URL says nothing else: a network that is silent for so long has lost it."""
+
+SETTINGS = {
+    "lock_timeout": 2_000,
+    "statement_timeout": 5_000,
+    "tcp_user_timeout": 5_000,
+    "tcp_keepalives_idle": 5,
+    "tcp_keepalives_interval": 2,
+    "tcp_keepalives_count": 2,
+}
+"""Of a session: the server, too, soon lets go of an instance whose machine is gone, and of its name."""
 
 _BEGIN = "BEGIN; LOCK TABLE gelert.decision, gelert.signed IN ROW EXCLUSIVE MODE"
 """Adding rows locks as much anyway; so whoever holds them up does it before it is settled what is written."""
 
+_SET = sql.SQL("; ").join(sql.SQL("SET {} = {}").format(sql.Identifier(n), value) for n, value in SETTINGS.items())
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 Connection = psycopg.Connection[TupleRow]
@@ -165,8 +168,7 @@ class PostgresStore:
             if (encoding := rows.info.parameter_status("server_encoding")) != "UTF8":
                 raise InputError(f"expected a database that takes every letter (UTF8), got one in {encoding}")
             with _bounded(rows):
-                for name, value in (("lock_timeout", LOCK_MILLISECONDS), ("statement_timeout", STATEMENT_MILLISECONDS)):
-                    rows.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), value))
+                rows.execute(_SET)
                 rows.execute("SELECT pg_advisory_lock(hashtextextended('gelert audit ' || %s, 0))", (self._instance,))
                 end = self._end(rows)
         except psycopg.errors.LockNotAvailable:
