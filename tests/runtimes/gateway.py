@@ -1,8 +1,6 @@
 """OpenClaw's gateway with the plugin: a person's client at its door, and a channel behind it."""
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import time
@@ -13,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.runtimes.guarded import NODE, RUN_SECONDS, START_SECONDS, Place, claw_words
+from tests.runtimes.guarded import NODE, RUN_SECONDS, START_SECONDS, Place, claw_words, end
 from tests.runtimes.telegram import TOKEN, Telegram
 
 KEY = "gateway-key"
@@ -86,5 +84,5 @@ def gateway(place: Place, url: str, channel: Telegram | None = None) -> Generato
             time.sleep(0.2)
         yield Gateway(place, port)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        end(process.pid)
         process.wait()

@@ -10,7 +10,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -197,11 +197,25 @@ def run(
         try:
             out, said = process.communicate(timeout=most_seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            end(process.pid)
             out, said = process.communicate()
     written = [place.marker] if place.runtime is Runtime.OPENCLAW else sorted(place.workspace.iterdir())
     files = {path.name: path.read_text() for path in written if path.is_file()}
     return Ran(process.returncode, out, said, model.asked, place.marker.exists(), files)
+
+
+def end(pid: int) -> None:
+    """Kill a process and all that it started, also what OpenClaw put into sessions of their own."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    family = [pid]
+    for one in family:
+        family += [child for child, parent in parents.items() if parent == one]
+    for one in family:
+        with suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
 
 
 def shown(runtime: Runtime, out: str) -> list[str]:
@@ -273,7 +287,10 @@ def killed_in_the_middle(place: Place) -> Generator[None]:
 
 def _questions(pid: int) -> int:
     """Connections that the service holds beside the door it listens at."""
-    held = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    held: list[str] = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            held.append(str(link.readlink()))
     inodes = {name[len("socket:[") : -1] for name in held if name.startswith("socket:[")}
     rows = [row.split() for row in Path("/proc/net/unix").read_text().splitlines()[1:]]
     return sum(row[6] in inodes and len(row) > 7 and row[5] == "03" for row in rows)

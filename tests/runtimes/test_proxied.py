@@ -18,7 +18,7 @@ pytestmark = pytest.mark.real_runtime
 
 SAFE = "echo safe > {marker}; echo seen"
 UNSAFE = f"echo {MARK} > {{marker}}"
-MOST_SECONDS = {Runtime.CODEX: 30, Runtime.CLAUDE_CODE: 30, Runtime.OPENCLAW: 75}
+MOST_SECONDS = {Runtime.CODEX: 30, Runtime.CLAUDE_CODE: 30, Runtime.OPENCLAW: 60}
 """That a person waits for a runtime whose model does not answer; runtimes try again for longer."""
 UNREACHED = ("down", "garbage")
 """Faults in which the model is never asked."""
