@@ -32,6 +32,7 @@ def test_however_a_log_grew_its_run_is_the_same(log: Path, cuts: list[float]) ->
     (fresh,) = read(io.BytesIO(log.read_bytes()), format=format_of(log))
     assert isinstance(fresh, Example)
     run = run_of(found, format_of(log), fresh.trajectory.setting, LIMITS)
+    assert run == run_of(found, format_of(log), fresh.trajectory.setting, LIMITS)
     assert (run.steps, run.tools, run.agent) == (fresh.trajectory.steps, fresh.trajectory.tools, fresh.trajectory.agent)
     assert growing.parsed_bytes == log.stat().st_size
 
