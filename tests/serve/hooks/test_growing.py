@@ -26,15 +26,16 @@ def format_of(log: Path) -> str:
 def test_however_a_log_grew_its_run_is_the_same(log: Path, cuts: list[float]) -> None:
     lines = log.read_bytes().splitlines(keepends=True)
     growing = Growing()
-    for cut in sorted(cuts):
-        growing.lines("log", b"".join(lines[: round(cut * len(lines))]), LIMITS)
-    found = list(growing.lines("log", log.read_bytes(), LIMITS))
+    before: list[object] = []
+    for cut in [*sorted(cuts), 1.0]:
+        found = list(growing.lines("log", b"".join(lines[: round(cut * len(lines))]), LIMITS))
+        assert all(one is other for one, other in zip(before, found, strict=False))
+        before = found
     (fresh,) = read(io.BytesIO(log.read_bytes()), format=format_of(log))
     assert isinstance(fresh, Example)
-    run = run_of(found, format_of(log), fresh.trajectory.setting, LIMITS)
-    assert run == run_of(found, format_of(log), fresh.trajectory.setting, LIMITS)
+    run = run_of(before, format_of(log), fresh.trajectory.setting, LIMITS)
+    assert run == run_of(before, format_of(log), fresh.trajectory.setting, LIMITS)
     assert (run.steps, run.tools, run.agent) == (fresh.trajectory.steps, fresh.trajectory.tools, fresh.trajectory.agent)
-    assert growing.parsed_bytes == log.stat().st_size
 
 
 def test_a_log_that_was_changed_or_cut_is_read_anew() -> None:
@@ -55,11 +56,13 @@ def test_a_line_that_cannot_be_read_is_a_fault_each_time() -> None:
 
 
 def test_what_is_kept_is_bounded_and_what_was_dropped_is_read_again() -> None:
-    growing = Growing(most_bytes=20)
-    for _ in range(2):
-        for path in ("one", "two", "three"):
-            assert growing.lines(path, b'{"n": 1}\n', LIMITS) == [{"n": 1}]
-    assert growing.parsed_bytes == 6 * 9
+    growing, raw = Growing(most_bytes=20), b'{"n": 1}\n'
+    one, two, three = (growing.lines(path, raw, LIMITS) for path in ("one", "two", "three"))
+    assert growing.lines("three", raw, LIMITS) is three
+    assert growing.lines("two", raw, LIMITS) is two
+    again = growing.lines("one", raw, LIMITS)
+    assert again == one
+    assert again is not one
 
 
 @pytest.mark.parametrize("lines", [[{"n": 1}], [{"type": "user", "uuid": "1", "sessionId": "s"}]])
