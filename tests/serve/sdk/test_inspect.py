@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gelert.guard.policy import Policy, Rule
 from tests.serve.scripted_guard import MARK, ResumableGuard
 from tests.serve.sdk.support import ASKING, listening
 
@@ -88,9 +89,10 @@ def test_a_benign_run_is_unchanged_and_every_step_of_it_is_read_once(
 def test_an_unsafe_call_is_not_run_and_the_model_goes_on_with_the_reason(
     socket: Path, evaluate: Evaluate, commands: list[str]
 ) -> None:
-    with listening(socket):
+    with listening(socket, policy=Policy(reply=Rule(block_at=1.0))):
         found = evaluate(calls("ls"), calls(MARK), says("done"))
     assert commands == ["ls"]
+    assert found.output.completion == "done"
     assert found.messages[5].error.type == "approval"
     assert "gelert: blocked: risk 0.99 on tool_call. The tool was not run." in found.messages[5].error.message
 

@@ -88,10 +88,11 @@ def test_a_benign_run_is_unchanged_and_every_step_of_it_is_read_once(socket: Pat
 
 
 def test_an_unsafe_call_is_not_run_and_the_model_goes_on_with_the_reason(socket: Path, run: Run) -> None:
-    with listening(socket):
+    with listening(socket, policy=Policy(reply=Rule(block_at=1.0))):
         ran = Ran(calls(MARK), says("done"))
         found = run(ran)
     assert ran.commands == []
+    assert found[3].text == "done"
     assert found[2].status == "error"
     assert found[2].text.startswith("gelert: blocked: risk 0.99 on tool_call. The tool was not run.")
 
@@ -140,10 +141,18 @@ def streamed(ran: Ran) -> str:
     return "".join(one.text for one, _ in ran.agent.stream(ran.begin(), stream_mode="messages"))
 
 
-def test_a_stream_shows_no_word_of_an_unsafe_reply(socket: Path) -> None:
+def streamed_awaiting(ran: Ran) -> str:
+    async def stream() -> str:
+        return "".join([one.text async for one, _ in ran.agent.astream(ran.begin(), stream_mode="messages")])
+
+    return asyncio.run(stream())
+
+
+@pytest.mark.parametrize("stream", [streamed, streamed_awaiting])
+def test_a_stream_shows_no_word_of_an_unsafe_reply(socket: Path, stream: Callable[[Ran], str]) -> None:
     with listening(socket):
-        assert streamed(Ran(says("all is done"))).endswith("all is done")
-        unsafe = streamed(Ran(says(f"a secret is {MARK}")))
+        assert stream(Ran(says("all is done"))).endswith("all is done")
+        unsafe = stream(Ran(says(f"a secret is {MARK}")))
     assert "secret" not in unsafe
     assert "withheld" in unsafe
 

@@ -204,3 +204,14 @@ def test_a_handoff_is_judged_and_the_other_agent_is_guarded_too(socket: Path, ru
         with pytest.raises(agents.exceptions.ModelRefusalError):
             run(ran)
         assert service.decided() == [("tool_call", "allow"), ("tool_result", "allow"), ("reply", "block")]
+
+
+def test_an_agent_that_is_a_tool_is_guarded_too(socket: Path, run: Run) -> None:
+    helper = agents.Agent(name="helper").as_tool("helper", "Helps.")
+    asks = [testing.function_call("helper", {"input": "tidy"}, call_id="h")]
+    with listening(socket) as service:
+        ran = Ran(asks, says(MARK), says("done"), tools=[helper])
+        assert run(ran).final_output == "done"
+        decided = service.decided()
+    assert MARK not in ran.told()[0]
+    assert decided == [("tool_call", "allow"), ("reply", "block"), ("tool_result", "allow"), ("reply", "allow")]

@@ -9,8 +9,9 @@ turn are judged together, so that none hides behind another. Where the policy as
 LangChain's own middleware does it for one call, which needs a checkpointer; it is resumed with
 ``Command(resume={"type": "approve"})``, and anything else means no.
 
-No reply is streamed before it is judged. Words that the model says beside a call are judged with the call, when a
-stream has shown them.
+No stream of messages shows a reply before it is judged; callbacks of the program's own hear the model as ever, and so
+does a stream where a middleware further in calls another model. Words that the model says beside a call are judged
+with the call, when a stream has shown them.
 """
 
 # pyright: reportMissingImports=false, reportUntypedBaseClass=false
@@ -125,7 +126,7 @@ def _given(request: ModelRequest[Any], response: ModelResponse[Any], decision: D
 
 def _call(request: ToolCallRequest) -> Question:
     """What is asked before a tool runs."""
-    return _question(Surface.TOOL_CALL, request.state["gelert_system"], request.runtime.tools, _turn(request))
+    return _question(Surface.TOOL_CALL, _system(request), request.runtime.tools, _turn(request))
 
 
 def _result(request: ToolCallRequest, result: Result) -> Question:
@@ -134,7 +135,11 @@ def _result(request: ToolCallRequest, result: Result) -> Question:
     for one in result if isinstance(result, list) else [result]:
         update = one.update if isinstance(one, Command) else {"messages": [one]}
         messages += update.get("messages", []) if isinstance(update, dict) else []
-    return _question(Surface.TOOL_RESULT, request.state["gelert_system"], request.runtime.tools, messages)
+    return _question(Surface.TOOL_RESULT, _system(request), request.runtime.tools, messages)
+
+
+def _system(request: ToolCallRequest) -> str:
+    return request.state.get("gelert_system", "")
 
 
 def _turn(request: ToolCallRequest) -> list[BaseMessage]:
