@@ -120,7 +120,7 @@ class GuardedModel(Model):
         while True:
             response = await answer(input=items)
             usage.add(response.usage)
-            said = response.to_input_items()
+            said: list[Any] = response.to_input_items()
             calls = [one for one in said if text_at(one, "type") in LOCAL]
             surface = Surface.TOOL_CALL if calls else Surface.REPLY
             decision = await self._client.ask(_question(surface, header, [*kept, *said]))

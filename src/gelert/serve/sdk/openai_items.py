@@ -68,7 +68,7 @@ def events(response: ModelResponse) -> Iterator[ResponseTextDeltaEvent | Respons
             if isinstance(part, ResponseOutputText):
                 yield ResponseTextDeltaEvent(
                     type="response.output_text.delta",
-                    item_id=one.id,
+                    item_id=one.id or "",
                     output_index=place,
                     content_index=index,
                     delta=part.text,
