@@ -55,13 +55,13 @@ test-bridges: $(BRIDGES:%=.venvs/%/.installed)  ## the worlds' bridges to Inspec
 	for name in $(BRIDGES); do .venvs/$$name/bin/pytest -m bridges tests/worlds/bridges/test_$$name.py || exit 1; done
 
 # Agent SDKs have environments of their own as well; the service that guards them runs in the same process.
-SDKS := inspect langchain openai-agents
+SDKS := agentdojo inspect langchain openai-agents
 .venvs/sdk-%/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e ".[$*,serve]" pytest hypothesis
 	touch $@
 
-test-sdks: $(SDKS:%=.venvs/sdk-%/.installed)  ## the adapters for the OpenAI Agents SDK, LangChain and Inspect
+test-sdks: $(SDKS:%=.venvs/sdk-%/.installed)  ## the adapters for the OpenAI Agents SDK, LangChain and Inspect, with AgentDojo
 	for name in $(SDKS); do \
 		.venvs/sdk-$$name/bin/pytest -m bridges tests/serve/sdk/test_$${name/-/_}.py || exit 1; done
 
