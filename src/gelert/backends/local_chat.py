@@ -4,10 +4,12 @@ What a message says is ordinary text: only the model's chat template opens and c
 costs what is new in it: the keys and values of all that it has in common with the last one are kept.
 """
 
+import json
 import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from gelert.backends.base import Answer, Failure, FailureKind, Message, Reply, Request
@@ -19,10 +21,36 @@ from gelert.core.seeds import stream_seed
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
+    from gelert.lm.bank import Bank
     from gelert.lm.model import LanguageModel
 
 _PLACE = re.compile("\ue000([0-9]+)\ue001")
 """What stands for a message while the template is filled in: private characters, which no template has."""
+
+
+ADAPTER = "adapter_config.json"
+"""The file by which the folder of an adapter is told from that of a model."""
+
+
+def opening(model: "LanguageModel", messages: Sequence[Message]) -> list[int] | Failure:
+    """The tokens before an answer to ``messages``; a ``Failure`` if the chat template cannot tell them."""
+    from jinja2 import TemplateError
+
+    turns = [{"role": one.role, "content": f"\ue000{at}\ue001"} for at, one in enumerate(messages)]
+    try:
+        told = model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except (TemplateError, ValueError):
+        return _unsupported(model, "refuses them")
+    parts = _PLACE.split(cast("str", told))
+    if {int(place) for place in parts[1::2]} != set(range(len(messages))):
+        return _unsupported(model, "leaves some out")
+    ids: list[int] = []
+    for at, part in enumerate(parts):
+        if at % 2:
+            ids += model.encode(messages[int(part)].content)
+        else:
+            ids += model.tokenizer.encode(part, add_special_tokens=False)
+    return ids
 
 
 class LocalChat:
@@ -30,6 +58,7 @@ class LocalChat:
 
     Args:
         model: with all its blocks.
+        bank: its first adapter acts on all tokens; None for the model as it is.
         seed: of the sampled answers to requests that have no seed of their own.
 
     Raises:
@@ -37,9 +66,10 @@ class LocalChat:
         InputError: the model has no chat template.
     """
 
-    def __init__(self, model: LocalModel, *, seed: int = 0) -> None:
+    def __init__(self, model: LocalModel, bank: "Bank | None" = None, *, seed: int = 0) -> None:
         import torch
 
+        from gelert.lm.blocks import plain
         from gelert.lm.session import Session
 
         self._model = model.model
@@ -48,7 +78,7 @@ class LocalChat:
         if not self._model.tokenizer.chat_template:
             raise InputError(f"expected a model with a chat template, got {self._model.name!r}")
         self._ends = _ends(self._model)
-        self._session = Session(self._model)
+        self._session = Session(self._model, linear=bank.linear([0]) if bank else plain)
         self._held: list[int] = []
         self._random = torch.Generator().manual_seed(stream_seed(seed, "local chat"))
         self._lock = threading.Lock()
@@ -57,12 +87,21 @@ class LocalChat:
     def load(
         cls, name: str = "smollm2-135m", *, dtype: Literal["float32", "bfloat16"] = "float32", seed: int = 0
     ) -> "LocalChat":
-        """Load a model that ``gelert model pull`` fetched, a folder, or a hub id.
+        """Load a model that ``gelert model pull`` fetched, a folder, a hub id, or the folder of an adapter.
+
+        An adapter in PEFT's format is run on the model that its configuration names.
 
         Raises:
             MissingError: the extra ``local`` or the model is not installed; the message says the command.
+            ModelError: the adapter cannot be run, or names no model.
         """
-        return cls(LocalModel.load(name, dtype=dtype), seed=seed)
+        folder = Path(name)
+        if not (folder / ADAPTER).is_file():
+            return cls(LocalModel.load(name, dtype=dtype), seed=seed)
+        model = LocalModel.load(_base(folder), dtype=dtype)
+        from gelert.lm.peft import load  # the extra is there now
+
+        return cls(model, load(model.model, [folder]), seed=seed)
 
     @property
     def name(self) -> str:
@@ -81,7 +120,7 @@ class LocalChat:
         """
         started = time.monotonic()
         with self._lock:
-            prompt = self._prompt(request.messages)
+            prompt = opening(self._model, request.messages)
             if isinstance(prompt, Failure):
                 return prompt
             room = self._model.context - len(prompt)
@@ -107,30 +146,6 @@ class LocalChat:
             unread = [token]
         text = self._model.decode(said)
         return Answer(text, labels, finish, len(prompt), len(said), time.monotonic() - started)
-
-    def _prompt(self, messages: Sequence[Message]) -> list[int] | Failure:
-        """The tokens before the answer."""
-        from jinja2 import TemplateError
-
-        turns = [{"role": one.role, "content": f"\ue000{at}\ue001"} for at, one in enumerate(messages)]
-        try:
-            told = self._model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        except (TemplateError, ValueError):
-            return self._unsupported("refuses them")
-        parts = _PLACE.split(cast("str", told))
-        if {int(place) for place in parts[1::2]} != set(range(len(messages))):
-            return self._unsupported("leaves some out")
-        ids: list[int] = []
-        for at, part in enumerate(parts):
-            if at % 2:
-                ids += self._model.encode(messages[int(part)].content)
-            else:
-                ids += self._model.tokenizer.encode(part, add_special_tokens=False)
-        return ids
-
-    def _unsupported(self, why: str) -> Failure:
-        reason = f"expected messages that the chat template of {self.name!r} can tell, but it {why}"
-        return Failure(reason, FailureKind.UNSUPPORTED)
 
     def _keep(self, prompt: Sequence[int]) -> None:
         """Forget what is held beyond the beginning that it shares with ``prompt``, whose last token is to be read."""
@@ -166,6 +181,23 @@ class LocalChat:
 
             random = torch.Generator().manual_seed(stream_seed(request.seed, "local chat", "request"))
         return lambda log_probs: _drawn(log_probs, request.temperature, random)
+
+
+def _unsupported(model: "LanguageModel", why: str) -> Failure:
+    reason = f"expected messages that the chat template of {model.name!r} can tell, but it {why}"
+    return Failure(reason, FailureKind.UNSUPPORTED)
+
+
+def _base(folder: Path) -> str:
+    """The model that an adapter was made for."""
+    try:
+        found: object = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise ModelError(f"expected the configuration of an adapter as JSON, got: {fault} ({folder})") from None
+    name = cast("dict[str, object]", found).get("base_model_name_or_path") if isinstance(found, dict) else None
+    if not isinstance(name, str) or not name:
+        raise ModelError(f"expected base_model_name_or_path with the adapter's model, got {name!r} ({folder})")
+    return name
 
 
 def _drawn(log_probs: "Tensor", temperature: float, random: "Generator") -> int:

@@ -1,8 +1,12 @@
-"""Which agent a command line means: a script, a model of this machine, or one behind an endpoint."""
+"""Which agent a command line means: a script, a model or an adapter of this machine, or one behind an endpoint."""
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from gelert.core.errors import InputError
 
 if TYPE_CHECKING:
     from gelert.backends.base import Backend
@@ -18,12 +22,17 @@ form_option = click.option(
 
 
 def open_agent(name: str, form: str) -> "Choose":
-    """The agent that ``name`` names; the model is loaded once for all its episodes."""
+    """The agent that ``name`` names; the model is loaded once for all its episodes.
+
+    Raises:
+        InputError: it is an adapter that has learnt another form of tool calls.
+    """
     if script := scripted(name):
         return script
     from gelert.worlds.model_agent import play
     from gelert.worlds.toolcalls import Form
 
+    _check_form(Path(name), form)
     backend = open_model(name)
     return lambda _: lambda episode: _played(play(backend, Form(form), episode).reason)
 
@@ -36,7 +45,7 @@ def scripted(name: str) -> "Choose | None":
 
 
 def open_model(name: str) -> "Backend":
-    """A model of this machine by its name, or URL#MODEL."""
+    """A model of this machine by its name, the folder of an adapter, or URL#MODEL."""
     if "#" in name:
         from gelert.backends.http import Endpoint, HttpBackend
 
@@ -45,6 +54,22 @@ def open_model(name: str) -> "Backend":
     from gelert.backends.local_chat import LocalChat
 
     return LocalChat.load(name)
+
+
+def _check_form(folder: Path, form: str) -> None:
+    """What an agent has learnt it does in one form only."""
+    from gelert.forge.agent_train import CARD
+
+    if not (folder / CARD).is_file():
+        return
+    try:
+        learnt: object = json.loads((folder / CARD).read_text(encoding="utf-8"))["form"]
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise InputError(
+            f"expected the card of an agent with its form of tool calls, got {fault!r} ({folder})"
+        ) from None
+    if learnt != form:
+        raise InputError(f"expected --form {learnt}, which this agent has learnt, got {form!r} ({folder / CARD})")
 
 
 def _played(reason: str) -> None:

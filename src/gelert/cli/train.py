@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from gelert.cli.progress import watched
+from gelert.cli.train_agent import agent
 from gelert.cli.train_rl import rl_guard
 from gelert.cli.train_sft import sft_guard
 from gelert.core.errors import InputError
@@ -29,11 +30,12 @@ Examples:
 
 @click.group()
 def command() -> None:
-    """Make guards."""
+    """Make guards and agents."""
 
 
 command.add_command(sft_guard)
 command.add_command(rl_guard)
+command.add_command(agent)
 
 
 @command.command(epilog=EPILOG)

@@ -1,0 +1,172 @@
+"""Fine-tuning of an agent from beginning to end on a tiny model: it learns, is stopped, goes on, and is played."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("trl")
+
+from click.testing import CliRunner
+
+from gelert.backends.local_chat import LocalChat, opening
+from gelert.cli.agents import open_agent
+from gelert.cli.eval_agent import command as eval_agent
+from gelert.cli.train import command as train_command
+from gelert.core import records
+from gelert.core.errors import InputError, ModelError
+from gelert.core.records import file_digest
+from gelert.forge.agent_sft import conversation as chat_with_tools
+from gelert.forge.agent_train import CHECKPOINTS, LOG, LOG_KIND, Report, demonstrations, taught, train
+from gelert.forge.agent_train_lessons import conversation
+from gelert.forge.agent_train_recipe import Demonstrations, Engine
+from gelert.lm.model import load
+from gelert.lm.peft import WEIGHTS
+from gelert.worlds.catalogue import catalogue
+from gelert.worlds.episode import Episode, trajectory
+from gelert.worlds.tasks import begin, task
+from gelert.worlds.toolcalls import Form, parse
+from tests.forge.agent_train import recipe, runs, tiny
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny(tmp_path_factory.mktemp("tiny") / "model")
+
+
+def learn(model: Path, out: Path, **changed: object) -> Report:
+    own = recipe(model, **changed)
+    return train(taught(runs(), own), own, out)
+
+
+@pytest.fixture(scope="module")
+def learnt(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+    out = tmp_path_factory.mktemp("learnt")
+    return out, learn(model, out, steps=20)
+
+
+def test_a_few_steps_lower_the_loss_and_the_log_has_each_of_them(learnt: tuple[Path, Report]) -> None:
+    out, report = learnt
+    assert (report.runs, report.refused, report.steps) == (6, 0, 20)
+    assert report.last_loss < report.first_loss - 1.0
+    rows = list(records.read(out / LOG, *LOG_KIND))
+    assert [row["step"] for row in rows] == list(range(1, 21))
+    assert (rows[0]["loss"], rows[-1]["loss"]) == (report.first_loss, report.last_loss)
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_adapter(model: Path, tmp_path: Path) -> None:
+    learn(model, tmp_path / "whole")
+    learn(model, tmp_path / "parts", steps=2)
+    half = weights(tmp_path / "parts")
+    cut = tmp_path / "parts" / CHECKPOINTS / "checkpoint-3"
+    cut.mkdir()  # killed as it began to write: it is passed over
+    assert learn(model, tmp_path / "parts").steps == 4
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole") != half
+
+
+def test_a_killed_command_goes_on_to_the_same_adapter(model: Path, tmp_path: Path) -> None:
+    steps = 6
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    line = command_line(model, tmp_path, steps)
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "gelert.cli.main", "train", *line, "--out", str(parts)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 240
+    while not list(parts.glob(f"{CHECKPOINTS}/checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
+        assert killed.poll() is None, "it ended before it was killed"
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    assert not (parts / "adapter").exists()
+    for out in (parts, whole):
+        told = CliRunner().invoke(train_command, [*line, "--out", str(out), "--json"], catch_exceptions=False)
+        assert json.loads(told.stdout)["steps"] == steps
+    assert weights(parts) == weights(whole)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT asks transformers by a name that it retires
+def test_what_is_played_is_the_adapter_as_peft_runs_it(learnt: tuple[Path, Report], model: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    folder, beginning = learnt[0] / "adapter", begin(task(catalogue(["mail"]), runs()[0].trajectory_id))
+    answers: list[str] = []
+    for name in (folder, model):
+        episode = Episode(beginning)
+        open_agent(str(name), "hermes")(beginning)(episode)
+        answers.append(episode.answer)
+    tokens = load(model)
+    prompt = opening(tokens, conversation(trajectory(Episode(beginning)), Form.HERMES))
+    assert isinstance(prompt, list)
+    net = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), folder)
+    said = net.generate(torch.tensor([prompt]), max_new_tokens=512, do_sample=False)[0, len(prompt) :].tolist()
+    text = tokens.decode([token for token in said if token != tokens.tokenizer.eos_token_id])
+    assert answers[0] == parse(Form.HERMES, text, beginning.tools).text
+    assert len({*answers, ""}) == 3
+
+
+def test_an_adapter_is_evaluated_by_its_folder_in_the_form_it_learnt(
+    learnt: tuple[Path, Report], tmp_path: Path
+) -> None:
+    words = [str(learnt[0] / "adapter"), "--world", "mail", "--count", "1", "--out", str(tmp_path), "--json"]
+    found = json.loads(CliRunner().invoke(eval_agent, words, catch_exceptions=False).stdout)
+    assert found["figures"]["utility, clean"]["episodes"] == 1
+    with pytest.raises(InputError, match="expected --form hermes"):
+        CliRunner().invoke(eval_agent, [*words, "--form", "llama3"], catch_exceptions=False)
+
+
+def test_a_folder_goes_on_with_its_own_recipe_only(model: Path, tmp_path: Path) -> None:
+    learn(model, tmp_path, steps=1)
+    with pytest.raises(InputError, match="got another recipe"):
+        learn(model, tmp_path, steps=1, learning_rate=0.5)
+
+
+def test_conversations_that_cannot_be_spread_evenly_are_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="multiple of"):
+        learn(model, tmp_path, batch=3, engine=Engine(at_once=2))
+
+
+def test_files_of_demonstrations_teach_the_same_as_the_worlds(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "shown.jsonl"
+    path.write_text("".join(json.dumps(chat_with_tools(run)) + "\n" for run in runs()))
+    own = recipe(model)
+    read = taught(demonstrations(Demonstrations(files=(path,)), 0), own)
+    made = taught(demonstrations(own.demonstrations, 0), own)
+    assert (read.refused, read.lessons) == ((), made.lessons)
+
+
+def test_an_adapter_that_names_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"r": 4}')
+    with pytest.raises(ModelError, match="expected base_model_name_or_path"):
+        LocalChat.load(str(tmp_path))
+
+
+@pytest.mark.long
+@pytest.mark.real_model
+def test_a_real_model_learns_and_is_played(real_model: str, tmp_path: Path) -> None:
+    own = recipe(Path(real_model), steps=4, learning_rate=1e-3)
+    report = train(taught(runs(), own), own, tmp_path)
+    assert report.last_loss < report.first_loss
+    beginning = begin(task(catalogue(["mail"]), runs()[0].trajectory_id))
+    episode = Episode(beginning)
+    open_agent(str(tmp_path / "adapter"), "hermes")(beginning)(episode)
+    assert episode.finished
+
+
+def command_line(model: Path, folder: Path, steps: int) -> list[str]:
+    path = folder / "recipe.toml"
+    path.write_text(
+        f'model = "{model}"\nsteps = {steps}\nbatch = 2\nlearning_rate = 1e-2\nsave_every = 1\n'
+        '[demonstrations]\ncount = 3\nplain = 1.0\nflawed = 0.0\nworlds = ["mail"]\n[adapter]\nrank = 4\nalpha = 8\n'
+    )
+    return ["agent", "--recipe", str(path)]
+
+
+def weights(out: Path) -> str:
+    return file_digest(out / "adapter" / WEIGHTS)
