@@ -178,6 +178,26 @@ def test_axis_heads_learn_their_leaves() -> None:
     assert np.mean(right) > 0.9
 
 
+def test_what_a_world_knows_counts_more_than_a_weak_label() -> None:
+    """Sources a and c call odd runs privacy, b calls them financial: where b is the synthesised one, b is believed."""
+    whole = pool(20)
+    harms = [d.harm for d in whole.diagnosis]
+    other = {harms[0]: harms[1], harms[1]: harms[0]}
+    said = tuple(Diagnosis(harm=other[h] if s == "b" else h) for h, s in zip(harms, whole.source.tolist(), strict=True))
+    named = np.where(whole.source == "b", WORLDS, whole.source)
+    agreed: list[float] = []
+    for source in (whole.source, named):
+        mixed = replace(whole, diagnosis=said, source=source)
+        head = fit_axes(fit(mixed), mixed, replace(Recipe(), weak_weight=0.01))
+        normals, traits = mixed.normals(mixed.states), mixed.normals(mixed.traits)
+        own = [i for i in range(60) if source[i] == source[20]]
+        local = replace(
+            head, normal=normals[str(source[20])], traits=replace(head.traits, normal=traits[str(source[20])])
+        )
+        agreed.append(float(np.mean([local.diagnosis(one(mixed, i)).harm == said[i].harm for i in own])))
+    assert agreed[1] > 0.9 > agreed[0] + 0.2
+
+
 def test_rare_leaves_are_no_answers() -> None:
     assert frequent(["x"] * FEWEST_OF_A_LEAF + ["y"] * (FEWEST_OF_A_LEAF - 1) + [None]) == {"x"}
 

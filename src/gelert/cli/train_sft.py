@@ -36,7 +36,7 @@ PREFIXES = "prefixes"
 @click.option(
     "--rule",
     type=click.Choice(["nll", "memft-ot"]),
-    default="memft-ot",
+    default="nll",
     show_default=True,
     help="Learn all tokens alike, or only those that are not certain yet.",
 )

@@ -15,10 +15,10 @@ class Gold:
     group: str = ""
     """Records that share a group (task, case, user request) must stay on one side of a split."""
     reason: str = ""
-    failed: int | None = None
-    """Index of the step at which the agent went wrong, where the source knows it."""
     attributes: tuple[tuple[str, str], ...] = ()
     """Other labels of the source, by its own names."""
+    failed: int | None = None
+    """Index of the step at which the agent went wrong, where the source knows it."""
 
 
 @dataclass(frozen=True, slots=True)

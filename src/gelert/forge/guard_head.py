@@ -47,8 +47,10 @@ class Recipe:
     """Penalty on the squared weights; large keeps what transfers between sources."""
     worlds_weight: float = 0.1
     """How much a window of a synthesised run counts beside one of any other source."""
-    axis_shrinkage: float = 1e-2
-    """Inverse strength (``C``) of the L2 penalty of the axis heads; small is strong."""
+    axis_ridge: float = 0.3
+    """The same penalty of the axis heads."""
+    weak_weight: float = 0.3
+    """How much a weak label of an axis counts beside a synthesised run's, which the world knows."""
 
 
 def fit(pool: Pool, recipe: Recipe = Recipe()) -> Head:
@@ -76,7 +78,9 @@ def fit(pool: Pool, recipe: Recipe = Recipe()) -> Head:
         + centered @ np.asarray((words @ words.T).todense(), dtype=np.float64) @ centered.T
     )
     made = np.where(pool.from_source(WORLDS), recipe.worlds_weight, 1.0)
-    dual, bias = _ridge(kernel, np.where(pool.unsafe[pool.owner], 1.0, -1.0), recipe.ridge / made)
+    target = np.where(pool.unsafe[pool.owner], 1.0, -1.0)[:, None]
+    solved, biases = _ridge(kernel, target, recipe.ridge / made)
+    dual, bias = solved[:, 0], float(biases[0])
     verdict = (states.T @ dual).reshape(pool.states.shape[1:]) * scale[:, None]
     weights = np.asarray(words.T @ (centered.T @ dual), dtype=np.float64)
     raw = np.asarray(words @ weights, dtype=np.float64)
@@ -126,26 +130,27 @@ def vectors(counts: "csr_matrix", idf: NDArray[np.float32]) -> "csr_matrix":
 
 
 def fit_axes(head: Head, pool: Pool, recipe: Recipe = Recipe()) -> Head:
-    """The head with one softmax an axis, fitted to the labelled unsafe runs."""
-    from sklearn.linear_model import LogisticRegression
+    """The head with a linear map an axis, fitted to the labelled unsafe runs: ridge regression of which leaf it is.
 
-    states = pool.standard(pool.states).reshape(len(pool.owner), -1)
-    flat = np.hstack([states, pool.standard(pool.traits)])
+    States and traits are a block of about unit length each.
+    """
+    states = pool.standard(pool.states).reshape(len(pool.owner), -1).astype(np.float64)
+    traits = pool.standard(pool.traits).astype(np.float64)
+    scale = np.repeat([states.shape[1] ** -0.5, traits.shape[1] ** -0.5], [states.shape[1], traits.shape[1]])
+    flat = np.hstack([states, traits]) * scale
+    trust = np.where(pool.from_source(WORLDS), 1.0, recipe.weak_weight)
     classes: dict[Axis, tuple[str, ...]] = {}
     weights: dict[Axis, Floats] = {}
     for axis in Axis:
-        labels = [d.on(axis) for d in pool.diagnosis]
-        kept = frequent(labels)
+        labels = [diagnosis.on(axis) for diagnosis in pool.diagnosis]
+        kept = sorted(frequent(labels))
         rows = [i for i, run in enumerate(pool.owner) if labels[run] in kept]
         if len(kept) < 2:
             continue
-        model = LogisticRegression(C=recipe.axis_shrinkage, max_iter=1000, class_weight="balanced")
-        model.fit(flat[rows], [str(labels[pool.owner[i]]) for i in rows])
-        coefficients, intercept = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
-        if len(kept) == 2:  # scikit-learn keeps one row for two classes
-            coefficients, intercept = np.vstack([-coefficients, coefficients]), np.concatenate([-intercept, intercept])
-        classes[axis] = tuple(str(name) for name in model.classes_)
-        weights[axis] = np.hstack([coefficients, intercept[:, None]]).astype(np.float32)
+        which = np.array([[labels[pool.owner[i]] == leaf for leaf in kept] for i in rows], dtype=np.float64)
+        dual, biases = _ridge(flat[rows] @ flat[rows].T, which, recipe.axis_ridge / trust[rows])
+        classes[axis] = tuple(kept)
+        weights[axis] = np.hstack([(dual.T @ flat[rows]) * scale, biases[:, None]]).astype(np.float32)
     return replace(head, classes=classes, axes=weights)
 
 
@@ -189,11 +194,11 @@ def _centering(pool: Pool) -> Doubles:
     return np.eye(len(pool.owner)) - np.stack(means)
 
 
-def _ridge(kernel: Doubles, target: Doubles, penalty: Doubles) -> tuple[Doubles, float]:
-    """Dual weights and the (unpenalised) intercept."""
-    count = len(target)
+def _ridge(kernel: Doubles, targets: Doubles, penalty: Doubles) -> tuple[Doubles, Doubles]:
+    """Dual weights ``[m, targets]`` and the (unpenalised) intercepts ``[targets]``."""
+    count = len(targets)
     system = np.ones((count + 1, count + 1))
     system[:count, :count] = kernel + np.diag(penalty)
     system[count, count] = 0
-    found: Doubles = np.linalg.solve(system, np.append(target, 0.0)).astype(np.float64)
-    return found[:count], float(found[count])
+    found: Doubles = np.linalg.solve(system, np.vstack([targets, np.zeros(targets.shape[1])])).astype(np.float64)
+    return found[:count], found[count]

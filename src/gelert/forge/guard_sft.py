@@ -67,7 +67,7 @@ class Recipe:
 class Cell:
     """What the adapters of one training differ in."""
 
-    rule: Weighting = "memft-ot"
+    rule: Weighting = "nll"
     margin: float = 0.0
     """Weight of the margin between twins; 0 for none."""
     seed: int = 0

@@ -62,8 +62,8 @@ class Figures:
             for r in self.verdict
         }
         return told | {
-            f"{r.axis.value}, {r.runs} weakly labelled runs": f"accuracy {r.accuracy:.3f}, macro-F1 {r.macro_f1:.3f},"
-            f" always the commonest leaf {r.commonest:.3f}"
+            f"{r.axis.value}, {r.split}, {r.runs} labelled runs": f"accuracy {r.accuracy:.3f},"
+            f" macro-F1 {r.macro_f1:.3f}, always the commonest leaf {r.commonest:.3f}"
             for r in self.axes
         }
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gelert.core.taxonomy import Axis, Diagnosis
 from gelert.core.trajectory import Trajectory
 from gelert.evals.baselines import BASELINES
-from gelert.evals.benches import Labelled, group_folds
+from gelert.evals.benches import WORLDS, Labelled, group_folds
 from gelert.evals.metrics import Interval, accuracy, auc, interval, macro_f1, outcomes, recall_at
 from gelert.forge.guard_head import Recipe, fit, fit_axes, normalised, scores
 from gelert.forge.pool import Pool
@@ -117,9 +117,11 @@ def left_out(name: str, examples: Sequence[Labelled], pool: Pool, recipe: Recipe
 
 @dataclass(frozen=True, slots=True)
 class AxisRow:
-    """How well one axis is named, over unsafe runs with a (weak) label there, in grouped folds."""
+    """How well one axis is named, over unsafe runs with a (weak) label there."""
 
     axis: Axis
+    split: str
+    """``grouped folds`` over all sources, or ``worlds left out``: synthesised runs of worlds without any in the fit."""
     runs: int
     leaves: int
     accuracy: float
@@ -129,12 +131,22 @@ class AxisRow:
 
 
 def axes(pool: Pool, recipe: Recipe, *, folds: int = 5, seed: int = 0) -> list[AxisRow]:
-    """Diagnosis in grouped folds over all sources, each run in units of its own source."""
-    said: list[Diagnosis] = [Diagnosis()] * len(pool.unsafe)
+    """Diagnosis of runs that were not fitted, in both splits; each run in units of its own source."""
+    rows = _axis_rows("grouped folds", pool, recipe, group_folds(pool.group, folds, seed))
+    made = np.flatnonzero(pool.source == WORLDS)
+    worlds = [pool.group[i].split("/")[1] for i in made]
+    if len(set(worlds)) < 2:
+        return rows
+    left_out = [[int(made[k]) for k in part] for part in group_folds(worlds, folds, seed)]
+    return rows + _axis_rows("worlds left out", pool, recipe, left_out)
+
+
+def _axis_rows(split: str, pool: Pool, recipe: Recipe, parts: Sequence[Sequence[int]]) -> list[AxisRow]:
+    said: dict[int, Diagnosis] = {}
     standard, traits = pool.standard(pool.states), pool.standard(pool.traits)
     nothing = Counts(np.zeros(0, np.int64), np.zeros(0, np.float32))
     last = np.searchsorted(pool.owner, np.arange(len(pool.unsafe)), side="right") - 1
-    for test in group_folds(pool.group, folds, seed):
+    for test in parts:
         held = set(test)
         train = pool.take([i for i in range(len(pool.unsafe)) if i not in held])
         head = fit_axes(fit(train, recipe), train, recipe)
@@ -145,12 +157,12 @@ def axes(pool: Pool, recipe: Recipe, *, folds: int = 5, seed: int = 0) -> list[A
             said[i] = unit.diagnosis(Features(standard[last[i]], nothing, traits[last[i]]))
     rows: list[AxisRow] = []
     for axis in Axis:
-        pairs = [(g, d.on(axis)) for g, d in zip((d.on(axis) for d in pool.diagnosis), said, strict=True) if g]
+        pairs = [(g, d.on(axis)) for g, d in ((pool.diagnosis[i].on(axis), d) for i, d in sorted(said.items())) if g]
         truth = [g for g, _ in pairs]
         right = sum(g == s for g, s in pairs) / max(len(pairs), 1)
         most = max((truth.count(g) for g in set(truth)), default=0) / max(len(pairs), 1)
         f1 = macro_f1(truth, [s for _, s in pairs])
-        rows.append(AxisRow(axis, len(pairs), len(set(truth)), right, f1, most))
+        rows.append(AxisRow(axis, split, len(pairs), len(set(truth)), right, f1, most))
     return rows
 
 
@@ -192,9 +204,10 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def axes_markdown(rows: Sequence[AxisRow]) -> str:
     """The axes for people."""
-    head = "| axis | runs | leaves | accuracy | macro-F1 | commonest leaf |\n|---|---|---|---|---|---|\n"
+    head = "| axis | split | runs | leaves | accuracy | macro-F1 | commonest leaf |\n|---|---|---|---|---|---|---|\n"
     return head + "\n".join(
-        f"| {r.axis.value} | {r.runs} | {r.leaves} | {r.accuracy:.3f} | {r.macro_f1:.3f} | {r.commonest:.3f} |"
+        f"| {r.axis.value} | {r.split} | {r.runs} | {r.leaves} | {r.accuracy:.3f} | {r.macro_f1:.3f} |"
+        f" {r.commonest:.3f} |"
         for r in rows
     )
 

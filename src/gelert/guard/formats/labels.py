@@ -20,7 +20,13 @@ def gold_of(record: Object, *, attributes: tuple[str, ...] = (), group: str = ""
     kept |= {axis: text for axis, text, slug in zip(axes, named, found, strict=True) if text and slug is None}
     if not kept and not any(named) and not any(key in record for key in _SAFETY):
         return None
-    return Gold(unsafe_of(record), diagnosis, group, text_at(record, *_REASONS), tuple(kept.items()))
+    return Gold(
+        unsafe=unsafe_of(record),
+        diagnosis=diagnosis,
+        group=group,
+        reason=text_at(record, *_REASONS),
+        attributes=tuple(kept.items()),
+    )
 
 
 def unsafe_of(record: Object) -> bool | None:
