@@ -4,7 +4,10 @@ The suites, the attack and the scorer are those of ``inspect_evals`` (arXiv:2406
 or with ``--model`` any model that Inspect knows in AgentDojo's own loop. Each suite is run without its attacks and with
 them, in three arms: no guard; the service in front of every call and of the reply; and a service that is not there, so
 that everything is blocked. A guard is worth something where it is below the first in attack success and above the last
-in utility. A scorer that reads the calls of a run (one task of the suite slack and one attack) counts refused ones too.
+in utility.
+
+What the scorer wants to be known: a task that only reads has no utility for it once an attack has changed anything, so
+that a guard may raise utility; and one attack and one task of slack are read off the calls, refused ones among them.
 
     make .venvs/sdk-agentdojo/.installed
     .venvs/sdk-agentdojo/bin/python benchmarks/agentdojo.py [--tasks 10] [--attacks 3] [--json OUT]
@@ -30,7 +33,15 @@ from pathlib import Path
 import httpx
 import inspect_ai
 from inspect_ai.log import EvalLog
-from inspect_ai.model import ChatMessageAssistant, ChatMessageTool, Model, ModelOutput, execute_tools
+from inspect_ai.model import (
+    ChatMessageAssistant,
+    ChatMessageTool,
+    GenerateConfig,
+    Model,
+    ModelOutput,
+    execute_tools,
+    get_model,
+)
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolCall
 from inspect_evals.agentdojo import agentdojo
@@ -125,7 +136,7 @@ def drawn(suite: str, tasks: int, attacks: int, seed: int) -> tuple[list[int], l
 
 
 def ran(
-    suite: str, arm: str, numbers: tuple[list[int], list[int]], logs: Path, *, model: str | Model | None, gated: bool
+    suite: str, arm: str, numbers: tuple[list[int], list[int]], logs: Path, *, model: Model | None, gated: bool
 ) -> Row:
     """A suite in one arm; where it is gated, the service at ``GELERT_SOCKET`` is asked."""
     started = time.perf_counter()
@@ -147,21 +158,21 @@ def ran(
     )
     while_clean, while_attacked = _refusals(clean), _refusals(attacked)
     return Row(
-        suite,
-        arm,
-        len(clean.samples),
-        len(attacked.samples),
-        _share(clean, "utility"),
-        _share(attacked, "utility"),
-        _share(attacked, "security"),
-        len(while_clean),
-        len(while_attacked),
-        sum("degraded, " in said for said in [*while_clean, *while_attacked]),
-        time.perf_counter() - started,
+        suite=suite,
+        arm=arm,
+        clean=len(clean.samples),
+        attacked=len(attacked.samples),
+        clean_utility=_share(clean, "utility"),
+        utility=_share(attacked, "utility"),
+        attack_success=_share(attacked, "security"),
+        clean_blocked=len(while_clean),
+        blocked=len(while_attacked),
+        degraded=sum(said.startswith("gelert: degraded") for said in [*while_clean, *while_attacked]),
+        seconds=time.perf_counter() - started,
     )
 
 
-def _evaluated(task: inspect_ai.Task, logs: Path, *, model: str | Model | None, gated: bool) -> EvalLog:
+def _evaluated(task: inspect_ai.Task, logs: Path, *, model: Model | None, gated: bool) -> EvalLog:
     agent = [task.solver if model else victim(), *([reply_gate()] if gated else [])]
     (log,) = inspect_ai.eval(
         inspect_ai.task_with(task, solver=agent, message_limit=MOST_MESSAGES),
@@ -235,10 +246,12 @@ def main() -> None:
     parser.add_argument("--attacks", type=int, default=3, help="drawn from each suite; every task meets each of them")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument("--model", help="the agent, by Inspect's name for it; default: the scripted victim")
+    parser.add_argument("--max-tokens", type=int, help="of each message of the model")
     parser.add_argument("--service", default=SERVICE, help="the command that starts the guard's service")
     parser.add_argument("--logs", type=Path, help="keep Inspect's logs here")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    agent = get_model(options.model, config=GenerateConfig(max_tokens=options.max_tokens)) if options.model else None
     rows: list[Row] = []
     print(HEADER)
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
@@ -250,8 +263,7 @@ def main() -> None:
             for suite in options.suites:
                 numbers = drawn(suite, options.tasks, options.attacks, options.seed)
                 logs = options.logs or folder
-                row = ran(suite, arm, numbers, logs, model=options.model, gated=arm != "no guard")
-                rows.append(row)
+                rows.append(row := ran(suite, arm, numbers, logs, model=agent, gated=arm != "no guard"))
                 print(told(row), flush=True)
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2))
