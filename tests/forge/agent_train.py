@@ -8,9 +8,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from gelert.core.trajectory import Trajectory
+from gelert.core.trajectory import Role, Trajectory
 from gelert.forge.agent_sft import candidates
-from gelert.forge.agent_train_lessons import conversation
+from gelert.forge.agent_train_lessons import MOST_TURNS, conversation
 from gelert.forge.agent_train_recipe import Adapter, Demonstrations, Recipe
 from gelert.lm import toy
 from gelert.worlds.catalogue import catalogue
@@ -21,7 +21,11 @@ SHOWN = Demonstrations(count=3, plain=1.0, flawed=0.0, worlds=("mail",))
 
 @cache
 def runs() -> list[Trajectory]:
-    return [one.run for one in candidates(catalogue(["mail"]), 3, plain=1.0, flawed=0.0)]
+    """Five; the sixth that ``SHOWN`` makes has more turns than an agent has in play."""
+    made = [one.run for one in candidates(catalogue(["mail"]), 3, plain=1.0, flawed=0.0)]
+    found = [run for run in made if sum(step.role is Role.AGENT for step in run.steps) <= MOST_TURNS]
+    assert (len(made), len(found)) == (6, 5)
+    return found
 
 
 def tiny(folder: Path) -> Path:

@@ -11,11 +11,11 @@ from gelert.backends.local_chat import opening
 from gelert.backends.scripted import ScriptedBackend
 from gelert.core.example import Refusal
 from gelert.core.trajectory import Role, Step, ToolCall, Trajectory
-from gelert.forge.agent_train_lessons import UNLEARNT, Lesson, conversation, lessons
+from gelert.forge.agent_train_lessons import MOST_TURNS, UNLEARNT, Lesson, conversation, lessons
 from gelert.lm.model import LanguageModel, load
 from gelert.worlds.catalogue import catalogue
 from gelert.worlds.episode import Episode
-from gelert.worlds.model_agent import Rules, play
+from gelert.worlds.model_agent import play
 from gelert.worlds.tasks import begin, task
 from gelert.worlds.toolcalls import Form
 from tests.forge.agent_train import runs, tiny
@@ -62,13 +62,13 @@ def test_exactly_what_the_agent_says_is_learnt_with_the_token_that_ends_it(
 
 
 @pytest.mark.parametrize("form", list(Form))
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(5))
 def test_what_is_trained_is_what_is_played(number: int, form: Form, model: LanguageModel) -> None:
     run = runs()[number]
     (lesson,) = taught(run, model, form)
     said = [one.content for one in conversation(run, form) if one.role == "assistant"]
     backend = ScriptedBackend([Answer(text) for text in said])
-    play(backend, form, Episode(begin(task(catalogue(["mail"]), run.trajectory_id))), Rules(turns=len(said)))
+    play(backend, form, Episode(begin(task(catalogue(["mail"]), run.trajectory_id))))
     assert len(backend.requests) == len(said) == len(spans(lesson))
     for request, (start, _) in zip(backend.requests, spans(lesson), strict=True):
         assert opening(model, request.messages) == list(lesson.tokens[:start])
@@ -118,6 +118,14 @@ def test_a_run_that_is_too_long_is_refused_and_never_cut(model: LanguageModel) -
     found = lessons(run, Form.HERMES, model, len(lesson.tokens) - 1)
     assert isinstance(found, Refusal)
     assert f"got {len(lesson.tokens)}" in found.reason
+
+
+def test_a_run_of_more_turns_than_an_agent_has_in_play_is_refused(model: LanguageModel) -> None:
+    said = [Step(Role.AGENT, "wait")] * MOST_TURNS
+    assert taught(Trajectory((Step(Role.USER, "go"), *said)), model)
+    found = lessons(Trajectory((Step(Role.USER, "go"), *said, said[0])), Form.HERMES, model, 8000)
+    assert isinstance(found, Refusal)
+    assert f"{MOST_TURNS} turns" in found.reason
 
 
 def test_markers_of_the_chat_form_in_what_tools_say_stay_text(model: LanguageModel) -> None:

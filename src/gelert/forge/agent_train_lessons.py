@@ -14,10 +14,13 @@ from gelert.backends.base import Failure, Message
 from gelert.backends.local_chat import opening
 from gelert.core.example import Refusal
 from gelert.core.trajectory import Role, Step, ToolSpec, Trajectory
+from gelert.worlds.model_agent import Rules
 from gelert.worlds.toolcalls import Form, Said, parse, result, system, write
 
 if TYPE_CHECKING:
     from gelert.lm.model import LanguageModel
+
+MOST_TURNS = Rules().turns
 
 UNLEARNT = -100
 """The label of a token whose loss does not count, as torch has it."""
@@ -59,6 +62,8 @@ def conversation(run: Trajectory, form: Form) -> list[Message]:
 def lessons(run: Trajectory, form: Form, model: "LanguageModel", most_tokens: int) -> list[Lesson] | Refusal:
     """What there is to learn from a run, or why it is not learnt from.
 
+    A run of more turns than an agent has in play teaches what never comes to its end, and is refused.
+
     Args:
         run: a demonstration.
         form: of the model's tool calls.
@@ -71,6 +76,9 @@ def lessons(run: Trajectory, form: Form, model: "LanguageModel", most_tokens: in
     unread = next((step for step in run.steps if not _reads_back(form, step, run.tools)), None)
     if unread is not None:
         return _refused(run, f"expected messages that read as they were meant, got {unread.text[:80]!r}")
+    turns = sum(step.role is Role.AGENT for step in run.steps)
+    if turns > MOST_TURNS:
+        return _refused(run, f"expected at most the {MOST_TURNS} turns that an agent has in play, got {turns}")
     found = _lessons(conversation(run, form), model)
     if isinstance(found, Failure):
         return _refused(run, found.reason)
