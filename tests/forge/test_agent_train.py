@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from gelert.backends.base import Answer, Request
 from gelert.backends.local_chat import LocalChat, opening
-from gelert.cli.agents import open_agent, open_model
+from gelert.cli.agents import open_model
 from gelert.cli.eval_agent import command as eval_agent
 from gelert.cli.train import command as train_command
 from gelert.core import records
@@ -29,6 +29,7 @@ from gelert.lm.model import load
 from gelert.lm.peft import WEIGHTS
 from gelert.worlds.catalogue import catalogue
 from gelert.worlds.episode import Episode
+from gelert.worlds.model_agent import Ending, Rules, play
 from gelert.worlds.tasks import begin, task
 from gelert.worlds.toolcalls import Form
 from tests.forge.agent_train import recipe, runs, tiny
@@ -157,13 +158,13 @@ def test_an_adapter_that_names_no_model_is_refused(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.real_model
 def test_a_real_model_learns_and_is_played(real_model: str, tmp_path: Path) -> None:
-    own = recipe(Path(real_model), steps=4, learning_rate=1e-3, engine=Engine(save_memory=True))
-    report = train(taught(runs(), own), own, tmp_path)
+    own = recipe(Path(real_model), steps=3, batch=1, learning_rate=1e-3, engine=Engine(save_memory=True))
+    run = min(runs(), key=lambda one: len(one.steps))
+    report = train(taught([run], own), own, tmp_path)
     assert report.last_loss < report.first_loss
-    beginning = begin(task(catalogue(["mail"]), runs()[0].trajectory_id))
-    episode = Episode(beginning)
-    open_agent(str(tmp_path / "adapter"), "hermes")(beginning)(episode)
-    assert episode.finished
+    episode = Episode(begin(task(catalogue(["mail"]), run.trajectory_id)))
+    played = play(open_model(str(tmp_path / "adapter")), Form.HERMES, episode, Rules(turns=2, tokens=32))
+    assert (played.ending is not Ending.FAILED, episode.finished) == (True, True)
 
 
 def command_line(model: Path, folder: Path, steps: int) -> list[str]:
