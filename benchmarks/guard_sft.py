@@ -89,7 +89,8 @@ def steps_to(epochs: Sequence[Epoch], cell: int, loss: float) -> float:
 
 def rules(model: LocalModel, options: argparse.Namespace) -> None:
     train, validation, test = sides(load_labelled(options.data).labelled[: options.runs], 0)
-    cells = [Cell(rule, margin, seed) for rule, margin in product(RULES, options.margins) for seed in range(3)]
+    margins: list[float] = options.margins
+    cells = [Cell(rule, margin, seed) for rule, margin in product(RULES, margins) for seed in range(3)]
     recipe = recipe_of(options)
     taught = [lessons(model, runs, recipe.max_tokens, rationale=recipe.rationale) for runs in (train, validation)]
     learn, check = taught[0][: options.learn], taught[1][: options.check]
@@ -110,7 +111,7 @@ def rules(model: LocalModel, options: argparse.Namespace) -> None:
     reach = max(min(epoch.scores[cell].loss for epoch in sft.epochs) for cell in range(len(cells)))
     names = ["validation accuracy", "accuracy", "AUC", "ECE", "Brier", f"steps to a loss of {reach:.2f}", "gradient"]
     print(f"| rule | margin | {' | '.join(names)} |\n|---|---|{'---|' * len(names)}")
-    for rule, margin in product(RULES, options.margins):
+    for rule, margin in product(RULES, margins):
         own = [at for at, cell in enumerate(cells) if (cell.rule, cell.margin) == (rule, margin)]
         valid, found = list[Outcomes](), list[Outcomes]()
         for cell in own:
