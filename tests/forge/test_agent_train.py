@@ -158,10 +158,13 @@ def test_an_adapter_that_names_no_model_is_refused(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.real_model
 def test_a_real_model_learns_and_is_played(real_model: str, tmp_path: Path) -> None:
-    own = recipe(Path(real_model), steps=3, batch=1, learning_rate=1e-3, engine=Engine(save_memory=True))
+    own = recipe(Path(real_model), steps=2, batch=1, learning_rate=1e-3, engine=Engine(save_memory=True))
     run = min(runs(), key=lambda one: len(one.steps))
     report = train(taught([run], own), own, tmp_path)
     assert report.last_loss < report.first_loss
+    assert (
+        json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == real_model
+    )
     episode = Episode(begin(task(catalogue(["mail"]), run.trajectory_id)))
     played = play(open_model(str(tmp_path / "adapter")), Form.HERMES, episode, Rules(turns=2, tokens=32))
     assert (played.ending is not Ending.FAILED, episode.finished) == (True, True)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from gelert.backends.local import LocalModel
+from gelert.backends.local_chat import ADAPTER as PEFT
 from gelert.core import records
 from gelert.core.errors import InputError, missing_extra
 from gelert.core.example import Refusal
@@ -207,9 +208,13 @@ def _last_checkpoint(out: Path) -> str | None:
 
 def _keep(trainer: "SFTTrainer", recipe: Recipe, out: Path, noted: dict[str, object]) -> None:
     """Write the adapter, with the model's name instead of where it lies here, and the card."""
-    net = cast("Any", trainer.accelerator.unwrap_model(trainer.model))
-    net.peft_config["default"].base_model_name_or_path = recipe.model
-    trainer.save_model(str(out / ADAPTER))
-    if trainer.is_world_process_zero():
-        card = noted | {"steps": trainer.state.global_step}
-        (out / ADAPTER / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    folder = out / ADAPTER
+    trainer.save_model(str(folder))
+    if not trainer.is_world_process_zero():
+        return
+    config = json.loads((folder / PEFT).read_text(encoding="utf-8"))
+    # Only now: what writes an adapter would look the model's name up on the hub.
+    named = config | {"base_model_name_or_path": recipe.model}
+    (folder / PEFT).write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
+    card = noted | {"steps": trainer.state.global_step}
+    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
