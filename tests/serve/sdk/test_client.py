@@ -101,7 +101,9 @@ def test_what_the_operator_lets_pass_without_a_verdict_passes_and_is_said(
 
 
 @pytest.mark.parametrize(
-    "run", [{"messages": [object()]}, {"messages": []}, {"messages": [{"no": "role"}]}, {}], ids=str
+    "run",
+    [{"messages": [object()]}, {"messages": []}, {"messages": [{"no": "role"}]}, {}],
+    ids=["no JSON", "no message", "no role", "nothing"],
 )
 def test_a_run_that_cannot_be_told_or_read_is_a_block(socket: Path, run: Object) -> None:
     with listening(socket):

@@ -20,7 +20,7 @@ from gelert.core.errors import GelertError, InputError
 from gelert.core.records import digest
 from gelert.guard.formats.untrusted import Object, as_object, came, text_at
 from gelert.guard.policy import Surface
-from gelert.serve import places
+from gelert.serve import approvals, places
 
 DEADLINE_SECONDS = 20.0
 """For everything about one question; above the service's own deadline, so that it is the service that decides."""
@@ -34,12 +34,6 @@ ADVICE = {
     Surface.REPLY: "The reply is withheld.",
 }
 """For who reads the reason: the agent, or the user where it is the reply that may not be given."""
-
-APPROVAL = (
-    "The tool was not run. Tell the user that they can allow it with 'gelert approvals' or on Gelert's dashboard, "
-    "and make the same call again once they have."
-)
-"""For the agent where its SDK asks nobody."""
 
 _PROCESS = secrets.token_hex(8)
 """Sets the sessions of this process apart from those of another."""
@@ -125,7 +119,7 @@ def refusal(decision: Ask | Block, surface: Surface) -> str:
     state = "degraded, " if decision.degraded else ""
     asks = isinstance(decision, Ask)
     if asks and not decision.degraded and surface is Surface.TOOL_CALL:
-        return f"gelert: blocked: {decision.reason}. {APPROVAL}"[:REASON_CHARACTERS]
+        return f"gelert: blocked: {decision.reason}. {approvals.ADVICE}"[:REASON_CHARACTERS]
     asked = " (a person would have to allow it)" if asks else ""
     return f"gelert: {state}blocked: {decision.reason}{asked}. {ADVICE[surface]}"[:REASON_CHARACTERS]
 
