@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM
 
 from gelert.core.example import Example, Gold
 from gelert.core.taxonomy import Axis, Diagnosis, Taxonomy, builtin
@@ -16,6 +15,7 @@ from gelert.evals.benches import Labelled
 from gelert.forge.guard_rl_reward import CONTRACT
 from gelert.guard.prompts.agentdog import render
 from gelert.lm import toy
+from tests.forge.words import tokenizer
 
 LEAVES = {
     Axis.FAILURE_MODE: ("choosing_malicious_tool", "unauthorized_information_disclosure"),
@@ -55,15 +55,16 @@ def answers() -> list[tuple[str, ...]]:
 
 def taught(folder: Path, *, steps: int = 60) -> Path:
     """A tiny model in ``folder`` that gives each answer in form about equally often, whatever it is asked."""
-    tokenizer, tuples = _tokenizer(), answers()
+    tuples = answers()
+    words = tokenizer([prompt(item(0))], 800, sorted({line for one in tuples for line in one}))
     told = toy.config("llama", layers=2, width=32)
-    told.update({"vocab_size": len(tokenizer), "initializer_range": 0.05, "pad_token_id": 0})
+    told.update({"vocab_size": len(words), "initializer_range": 0.05, "pad_token_id": 0})
     torch.manual_seed(0)
     net = LlamaForCausalLM(cast("Any", told))
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
     said = [{"role": "user", "content": prompt(item(0))}]
-    asked = cast("Any", tokenizer.apply_chat_template(said, add_generation_prompt=True, return_dict=True))["input_ids"]
-    ids = [[*cast("list[int]", tokenizer.convert_tokens_to_ids(list(one))), 2] for one in tuples]
+    asked = cast("Any", words.apply_chat_template(said, add_generation_prompt=True, return_dict=True))["input_ids"]
+    ids = [[*cast("list[int]", words.convert_tokens_to_ids(list(one))), 2] for one in tuples]
     rows = torch.tensor([asked + one for one in ids])
     for _ in range(steps):
         logits = net(rows).logits[:, len(asked) - 1 : -1]
@@ -72,23 +73,5 @@ def taught(folder: Path, *, steps: int = 60) -> Path:
         loss.backward()
         optimiser.step()
     net.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    words.save_pretrained(folder)
     return folder
-
-
-def _tokenizer() -> PreTrainedTokenizerFast:
-    """Made for the prompt; each line of an answer is one token."""
-    words = Tokenizer(models.BPE())
-    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    words.decoder = decoders.ByteLevel()
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=800, special_tokens=list(toy.SPECIALS), initial_alphabet=letters, show_progress=False
-    )
-    words.train_from_iterator([prompt(item(0))], trainer)
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=words, bos_token=toy.SPECIALS[1], eos_token=toy.SPECIALS[2], pad_token=toy.SPECIALS[0]
-    )
-    made.add_tokens(sorted({line for one in answers() for line in one}))
-    made.chat_template = toy.CHATML
-    return made

@@ -1,5 +1,6 @@
 """What is particular to an audit in a file, and what is written down of a decision; the rest is in the contract."""
 
+import json
 import os
 import signal
 import subprocess
@@ -133,4 +134,5 @@ def test_any_text_can_be_redacted_and_is_bounded(text: str) -> None:
 def test_any_step_can_be_written_down(text: str, number: int) -> None:
     run = Trajectory((Step(Role.AGENT, text, calls=(ToolCall(text, text),)),), trajectory_id=text)
     found: Entry = entry(Asked(Surface.REPLY, run, text, text, text), text, Unreadable(text), Allow(), float(number))
-    line(found).encode()
+    told = json.loads(line(found).encode())
+    assert (told["surface"], told["steps"], told["step"]["call_count"]) == ("reply", 1, 1)

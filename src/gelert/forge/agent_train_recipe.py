@@ -3,15 +3,14 @@
 Paths are relative to the file. Ratios of demonstrations are as published, where they are (arXiv:2605.29801).
 """
 
-import json
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from gelert.core.errors import InputError
 from gelert.forge.agent_sft import Keep
+from gelert.forge.recipe_file import Strict, document, fields
 from gelert.worlds.toolcalls import Form
 
 if TYPE_CHECKING:
@@ -20,11 +19,7 @@ if TYPE_CHECKING:
 Count = Annotated[int, Field(ge=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Demonstrations(_Strict):
+class Demonstrations(Strict):
     """Runs out of the worlds, or files of runs in any format that Gelert reads; one of the two."""
 
     count: Annotated[int, Field(ge=0)] = 0
@@ -43,14 +38,14 @@ class Demonstrations(_Strict):
     """As ``gelert data demonstrate`` writes them; all of their runs are learnt from."""
 
 
-class Adapter(_Strict):
+class Adapter(Strict):
     """A LoRA adapter on every linear map of the blocks."""
 
     rank: Count = 16
     alpha: Count = 32
 
 
-class Engine(_Strict):
+class Engine(Strict):
     """How the hardware is used: nothing here changes what is learnt, up to rounding."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -61,7 +56,7 @@ class Engine(_Strict):
     """Whether to compute activations again instead of keeping them."""
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """An agent, end to end."""
 
     model: str
@@ -90,15 +85,7 @@ class Recipe(_Strict):
         Raises:
             InputError: it cannot be read, has unknown or wrong fields, all of which are named, or no demonstrations.
         """
-        try:
-            found = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
-            raise InputError(f"expected a recipe in TOML, got {fault} ({path})") from None
-        try:
-            recipe = cls.model_validate_json(json.dumps(found, default=str))
-        except ValidationError as fault:
-            told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in fault.errors())
-            raise InputError(f"expected the fields of a recipe, got {told} ({path})") from None
+        recipe = fields(cls, document(path), str(path))
         shown = recipe.demonstrations
         files = tuple(path.parent / file for file in shown.files)
         if bool(files) == bool(shown.count):

@@ -1,14 +1,13 @@
 """The recipe of a guard's reinforcement learning: its defaults are what AgentDoG 1.5 publishes, where it does."""
 
-import json
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from gelert.core.errors import InputError
 from gelert.forge.guard_rl_reward import AXES
+from gelert.forge.recipe_file import Strict, document, fields
 
 if TYPE_CHECKING:
     from trl.trainer.grpo_config import GRPOConfig
@@ -17,11 +16,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Weights(_Strict):
+class Weights(Strict):
     """What the normalised reward of each axis counts."""
 
     failure_mode: Share = 0.3
@@ -29,7 +24,7 @@ class Weights(_Strict):
     risk_source: Share = 0.3
 
 
-class Adapter(_Strict):
+class Adapter(Strict):
     """A LoRA adapter on every linear map of the blocks. Whether the publication used one is not known."""
 
     rank: Count = 16
@@ -38,7 +33,7 @@ class Adapter(_Strict):
     """Also write the whole model with the adapter in it, for a server or a backend that knows no adapters."""
 
 
-class Engine(_Strict):
+class Engine(Strict):
     """How the hardware is used: nothing here changes what is learnt, up to rounding."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -55,7 +50,7 @@ class Engine(_Strict):
     """Share of a device's memory that vLLM gets on the training devices."""
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """What is learnt from what, and how (arXiv:2605.29801)."""
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -104,15 +99,7 @@ class Recipe(_Strict):
         Raises:
             InputError: it cannot be read, or has unknown or wrong fields, all of which are named.
         """
-        try:
-            found = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
-            raise InputError(f"expected a recipe in TOML, got {fault} ({path})") from None
-        try:
-            return cls.model_validate_json(json.dumps(found, default=str))
-        except ValidationError as fault:
-            told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in fault.errors())
-            raise InputError(f"expected the fields of a recipe, got {told} ({path})") from None
+        return fields(cls, document(path), str(path))
 
 
 def arguments(recipe: Recipe, folder: Path, devices: int) -> "GRPOConfig":

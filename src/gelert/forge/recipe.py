@@ -3,19 +3,18 @@
 A wrong field is named, with all others that are wrong. Paths are relative to the file.
 """
 
-import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from gelert.core.errors import InputError
 from gelert.core.records import file_digest
 from gelert.forge.influence.problem import Method
 from gelert.forge.influence.registry import named
 from gelert.forge.make_guard import DEFAULT, Design
+from gelert.forge.recipe_file import Strict, document, fields
 
 GREEDY = "greedy"
 """The method that scores anew after every pick; see ``gelert.forge.purify.greedy``."""
@@ -24,11 +23,7 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class DataSection(_Strict):
+class DataSection(Strict):
     """Labelled runs."""
 
     folders: tuple[Path, ...] = ()
@@ -37,14 +32,14 @@ class DataSection(_Strict):
     """A file that ``gelert data purify`` has written: runs that it names and does not keep are left out."""
 
 
-class WorldsSection(_Strict):
+class WorldsSection(Strict):
     """Runs that are synthesised, and found again by the next run of the recipe."""
 
     runs: Count
     seed: Seed = 0
 
 
-class PurifySection(_Strict):
+class PurifySection(Strict):
     """Which runs are worth it: all but targets and twins are candidates, and the best of them are kept."""
 
     budget: Count
@@ -71,7 +66,7 @@ class PurifySection(_Strict):
         return None if self.method == GREEDY else named(self.method, seed)
 
 
-class FitSection(_Strict):
+class FitSection(Strict):
     """The guard's design: the default one, but for these."""
 
     model: str = DEFAULT.model
@@ -84,13 +79,13 @@ class FitSection(_Strict):
         return Design.of(self.model, self.ridge)
 
 
-class ValidateSection(_Strict):
+class ValidateSection(Strict):
     """Whether the recipe is measured before the card is written."""
 
     on: bool = True
 
 
-class GuardRecipe(_Strict):
+class GuardRecipe(Strict):
     """A guard, end to end."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
@@ -111,11 +106,7 @@ class GuardRecipe(_Strict):
         Raises:
             InputError: it cannot be read, or fields are wrong or unknown.
         """
-        try:
-            found = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
-            raise InputError(f"expected a recipe in TOML, got {fault} ({path})") from None
-        return cls.of(found, path.parent, str(path))
+        return cls.of(document(path), path.parent, str(path))
 
     @classmethod
     def of(cls, found: Mapping[str, object], base: Path, where: str) -> "GuardRecipe":
@@ -124,11 +115,7 @@ class GuardRecipe(_Strict):
         Raises:
             InputError: fields are wrong or unknown, a path is not there, or there are no runs to fit to.
         """
-        try:
-            recipe = cls.model_validate_json(json.dumps(found, default=str))
-        except ValidationError as fault:
-            told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in fault.errors())
-            raise InputError(f"expected the fields of a guard's recipe, got {told} ({where})") from None
+        recipe = fields(cls, found, where, "a guard's recipe")
         folders = tuple(base / folder for folder in recipe.data.folders)
         choices = base / recipe.data.choices if recipe.data.choices else None
         listed = {f"data.folders.{place}": path for place, path in enumerate(folders)}
