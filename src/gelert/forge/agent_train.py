@@ -24,6 +24,7 @@ from gelert.core.trajectory import Trajectory
 from gelert.forge.agent_sft import candidates, kept
 from gelert.forge.agent_train_lessons import UNLEARNT, Lesson, lessons
 from gelert.forge.agent_train_recipe import Demonstrations, Recipe, arguments
+from gelert.forge.checkpoints import last_whole
 from gelert.guard.formats import read
 from gelert.lm import registry
 from gelert.worlds.catalogue import catalogue
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 CONFIG, CHECKPOINTS, LOG, ADAPTER, CARD = "config.json", "checkpoints", "log.jsonl", "adapter", "agent.json"
 LOG_KIND = "agent-train-step", 1
-_STATE = "trainer_state.json"
-"""Written last: a checkpoint that has it is whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +139,7 @@ def train(found: Taught, recipe: Recipe, out: Path, *, tell: Callable[[int], Non
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # TRL's own use of names that transformers retires
         trainer = _trainer(found.lessons, recipe, out, tell)
-        trainer.train(resume_from_checkpoint=_last_checkpoint(out))
+        trainer.train(resume_from_checkpoint=last_whole(out / CHECKPOINTS))
         _keep(trainer, recipe, out, noted)
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     steps = trainer.state.global_step
@@ -198,12 +197,6 @@ def _trainer(found: Sequence[Lesson], recipe: Recipe, out: Path, tell: Callable[
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _last_checkpoint(out: Path) -> str | None:
-    """The last that was written to its end."""
-    whole = [path.parent for path in (out / CHECKPOINTS).glob(f"checkpoint-*/{_STATE}")]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
 def _keep(trainer: "SFTTrainer", recipe: Recipe, out: Path, noted: dict[str, object]) -> None:

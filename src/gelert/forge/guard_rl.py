@@ -25,6 +25,7 @@ from gelert.core import records
 from gelert.core.errors import InputError, missing_extra
 from gelert.core.taxonomy import Taxonomy, builtin
 from gelert.evals.benches import Labelled
+from gelert.forge.checkpoints import last_whole
 from gelert.forge.guard_rl_prompts import Asked, Count, asked
 from gelert.forge.guard_rl_recipe import Recipe, arguments
 from gelert.forge.guard_rl_reward import AXES, rewards
@@ -118,7 +119,7 @@ def train(
         trainer = _trainer(folder, tokenizer, questions, recipe, out, leaves, tell)
         before = _before(trainer, out)
         set_seed(recipe.seed, device_specific=True)  # the same draws whether or not the figures before were there
-        trainer.train(resume_from_checkpoint=_last_checkpoint(out))
+        trainer.train(resume_from_checkpoint=last_whole(out / CHECKPOINTS))
         after = _measure(trainer)
         _keep(trainer, tokenizer, recipe, out)
     every = questions.learnt + questions.held_out
@@ -200,13 +201,6 @@ def _trainer(
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _last_checkpoint(out: Path) -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    folder = out / CHECKPOINTS
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
 
 
 def _before(trainer: "DiagnosisTrainer", out: Path) -> Figures:
