@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from gelert.backends.base import Backend, Failure, Message, Request
 from gelert.worlds.episode import Episode
-from gelert.worlds.toolcalls import Form, parse, result, system, write
+from gelert.worlds.toolcalls import Form, Said, parse, result, system, write
 
 
 class Ending(StrEnum):
@@ -45,42 +45,85 @@ class Played:
     """Of the backend, where it failed."""
 
 
+class Conversation:
+    """A model's side of an episode, message by message: what it has been told, and what its next message does.
+
+    Args:
+        form: of the model's tool calls.
+        episode: that has just begun; it is finished when the conversation has ended.
+        rules: when to stop.
+    """
+
+    __slots__ = ("_form", "_in_a_row", "_rules", "_tools", "ending", "episode", "malformed", "messages", "turns")
+
+    def __init__(self, form: Form, episode: Episode, rules: Rules | None = None) -> None:
+        beginning = episode.beginning
+        self._form, self._rules, self._tools = form, rules or Rules(), beginning.tools
+        told = "\n\n".join(filter(None, (beginning.task.family.policy, system(form, self._tools))))
+        self.episode = episode
+        self.messages = [Message("system", told), Message("user", beginning.goal)]
+        """It only grows, so that what a backend keeps of it can be used again."""
+        self.ending: Ending | None = None
+        self.turns = self.malformed = self._in_a_row = 0
+
+    def take(self, text: str) -> bool:
+        """Take the model's next message; whether it could be read.
+
+        Args:
+            text: the message, without the token that ends the turn.
+        """
+        self.turns += 1
+        said = parse(self._form, text, self._tools)
+        if said.malformed:
+            self._malformed(text, said)
+        elif said.calls:
+            self._in_a_row = 0
+            self._call(said)
+        else:
+            self.end(Ending.ANSWERED, said.text)
+        if self.ending is None and self.turns >= self._rules.turns:
+            self.end(Ending.TURNS)
+        return not said.malformed
+
+    def end(self, ending: Ending, answer: str = "") -> None:
+        """No more messages."""
+        self.ending = ending
+        self.episode.finish(answer)
+
+    def _malformed(self, text: str, said: Said) -> None:
+        self.malformed += 1
+        self._in_a_row += 1
+        if self._in_a_row >= self._rules.malformed:
+            self.end(Ending.MALFORMED)
+        else:
+            self.messages += [Message("assistant", text), Message("user", f"Your last message: {said.malformed}")]
+
+    def _call(self, said: Said) -> None:
+        seen = [
+            result(self._form, one.name, self.episode.call(one.name, one.arguments, said.text if at == 0 else ""))
+            for at, one in enumerate(said.calls)
+        ]
+        self.messages += [Message("assistant", write(self._form, said)), Message("user", "\n".join(seen))]
+
+
 def play(backend: Backend, form: Form, episode: Episode, rules: Rules | None = None) -> Played:
     """Let a model play an episode to its end.
 
     Args:
-        backend: asked once a turn; the conversation only grows, so that what it keeps of it can be used again.
+        backend: asked once a turn.
         form: of the model's tool calls.
         episode: that has just begun; it is finished afterwards.
         rules: when to stop.
     """
     rules = rules or Rules()
-    beginning = episode.beginning
-    tools = beginning.tools
-    told = "\n\n".join(filter(None, (beginning.task.family.policy, system(form, tools))))
-    messages = [Message("system", told), Message("user", beginning.goal)]
-    malformed = in_a_row = 0
-    for turn in range(1, rules.turns + 1):
-        reply = backend.ask(Request(tuple(messages), rules.tokens, temperature=rules.temperature))
+    talk = Conversation(form, episode, rules)
+    reason = ""
+    while talk.ending is None:
+        reply = backend.ask(Request(tuple(talk.messages), rules.tokens, temperature=rules.temperature))
         if isinstance(reply, Failure):
-            episode.finish("")
-            return Played(Ending.FAILED, turn, malformed, reply.reason)
-        said = parse(form, reply.text, tools)
-        if said.malformed:
-            malformed, in_a_row = malformed + 1, in_a_row + 1
-            if in_a_row >= rules.malformed:
-                episode.finish("")
-                return Played(Ending.MALFORMED, turn, malformed, "")
-            messages += [Message("assistant", reply.text), Message("user", f"Your last message: {said.malformed}")]
-            continue
-        in_a_row = 0
-        if not said.calls:
-            episode.finish(said.text)
-            return Played(Ending.ANSWERED, turn, malformed, "")
-        seen = [
-            result(form, one.name, episode.call(one.name, one.arguments, said.text if at == 0 else ""))
-            for at, one in enumerate(said.calls)
-        ]
-        messages += [Message("assistant", write(form, said)), Message("user", "\n".join(seen))]
-    episode.finish("")
-    return Played(Ending.TURNS, rules.turns, malformed, "")
+            reason = reply.reason
+            talk.end(Ending.FAILED)
+        else:
+            talk.take(reply.text)
+    turns = talk.turns + (talk.ending is Ending.FAILED)
+    return Played(talk.ending, turns, talk.malformed, reason)
