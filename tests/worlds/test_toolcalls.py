@@ -14,6 +14,8 @@ from gelert.core.trajectory import ToolCall, ToolSpec, json_text
 from gelert.worlds.toolcalls import LONGEST_MESSAGE, Form, Said, parse, result, system, write
 
 FORMS = pytest.mark.parametrize("form", list(Form))
+TOLD = pytest.mark.parametrize("form", [form for form in Form if form is not Form.SHORT])
+"""Those that tell of the tools."""
 KINDS = ("string", "integer", "number", "boolean", "array", "object")
 PAY = ToolSpec(
     "pay",
@@ -47,6 +49,7 @@ CALLS = {
     "<parameter=integer>\n3\n</parameter>\n</function>\n</tool_call>",
     Form.LLAMA3: '{"name": "pay", "parameters": {"string": "Ann", "integer": 3}}',
     Form.MISTRAL: '[TOOL_CALLS] [{"name": "pay", "arguments": {"string": "Ann", "integer": 3}}]',
+    Form.SHORT: '<tool_call>pay {"string": "Ann", "integer": 3}</tool_call>',
 }
 
 
@@ -152,7 +155,7 @@ def test_a_schema_that_says_nothing_leaves_values_as_text(schema: str) -> None:
     tool = ToolSpec("pay", parameters=schema)
     found = parse(Form.QWEN3_CODER, CALLS[Form.QWEN3_CODER], [tool])
     assert found.calls == (call("pay", string="Ann", integer="3"),)
-    assert all("pay" in system(form, [tool]) for form in Form)
+    assert all("pay" in system(form, [tool]) for form in Form if form is not Form.SHORT)
 
 
 # ---- what cannot be read
@@ -171,6 +174,10 @@ def test_a_schema_that_says_nothing_leaves_values_as_text(schema: str) -> None:
         (Form.HERMES, '<tool_call>["pay"]</tool_call>', "got 'NoneType and NoneType'"),
         (Form.HERMES, '<tool_call>{"name": "pay", "arguments": {"n": 1e999}}</tool_call>', "finite numbers"),
         (Form.HERMES, f"{CALLS[Form.HERMES]}<tool_call>", "expected a call as JSON, got the end"),
+        (Form.SHORT, "<tool_call>{}</tool_call>", "expected the name of a tool behind"),
+        (Form.SHORT, "<tool_call>pay</tool_call>", "expected a call as JSON"),
+        (Form.SHORT, "<tool_call>pay []</tool_call>", "got 'str and list'"),
+        (Form.SHORT, '<tool_call>pay {"n": 1} or so</tool_call>', "got 'or so"),
         (Form.QWEN3_CODER, "<tool_call>pay</tool_call>", "expected <function=NAME>"),
         (Form.QWEN3_CODER, "<tool_call><function=pay><parameter=a>1</function></tool_call>", "expected a parameter"),
         (Form.QWEN3_CODER, "<tool_call><function=pay></function>", "expected a parameter, or </function>"),
@@ -267,6 +274,7 @@ FENCES = {
     Form.QWEN3_CODER: ("<tool_response>\n", "\n</tool_response>"),
     Form.LLAMA3: ('{"output": "', '"}'),
     Form.MISTRAL: ('[TOOL_RESULTS] [{"name": "pay", "content": "', '"}][/TOOL_RESULTS]'),
+    Form.SHORT: ("<tool_response>\n", "\n</tool_response>"),
 }
 
 
@@ -294,7 +302,7 @@ def test_a_result_without_markers_is_told_as_it_is(form: Form) -> None:
     content = "2 < 3, a[0], <b>, é\n| </div>"
     told = result(form, "pay", content)
     inside = told.removeprefix(FENCES[form][0]).removesuffix(FENCES[form][1])
-    assert (inside if form in (Form.HERMES, Form.QWEN3_CODER) else json.loads(f'"{inside}"')) == content
+    assert (inside if form in (Form.HERMES, Form.QWEN3_CODER, Form.SHORT) else json.loads(f'"{inside}"')) == content
 
 
 @pytest.mark.parametrize("form", [Form.LLAMA3, Form.MISTRAL])
@@ -333,7 +341,7 @@ def test_no_description_closes_the_list_of_tools(form: Form, text: str) -> None:
 # ---- how tools are told
 
 
-@FORMS
+@TOLD
 def test_tools_are_told_with_all_that_is_known_of_them(form: Form) -> None:
     told = system(form, [PAY, ToolSpec("look", "Look it up.")])
     assert all(word in told for word in ("pay", "Pay somebody.", "look", "Look it up.", "required", *KINDS))
@@ -349,7 +357,7 @@ def test_a_tool_is_told_as_xml_where_the_form_is_xml() -> None:
     ) in system(Form.QWEN3_CODER, [ToolSpec("pay", "Pay <now>.", json.dumps(schema))])
 
 
-@FORMS
+@TOLD
 def test_the_example_that_a_model_is_shown_is_of_its_form(form: Form) -> None:
     """A model that copies the example, with a value, has made a call."""
     told = system(form, [PAY])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 form_option = click.option(
     "--form",
-    type=click.Choice(["hermes", "qwen3-coder", "llama3", "mistral"]),
+    type=click.Choice(["hermes", "qwen3-coder", "llama3", "mistral", "short"]),
     default="hermes",
     show_default=True,
     help="Of the model's tool calls.",

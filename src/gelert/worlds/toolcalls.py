@@ -10,7 +10,7 @@ reads JSON; within XML ``<`` becomes ``&lt;``; elsewhere a space is put behind i
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
@@ -34,6 +34,9 @@ class Form(StrEnum):
     """Llama 3.1 and later: the whole message is JSON, or what stands behind ``<|python_tag|>``; ``;`` parts calls."""
     MISTRAL = "mistral"
     """Mistral v2: a JSON array behind ``[TOOL_CALLS]``."""
+    SHORT = "short"
+    """Of no family: a name and JSON between ``<tool_call>`` and ``</tool_call>``. Tools are not told of: the model was
+    taught them."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,15 @@ def parse(form: Form, text: str, tools: Sequence[ToolSpec]) -> Said:
     try:
         match form:
             case Form.HERMES:
-                return _read_hermes(text)
+                return _read_marked(text, _hermes_call)
             case Form.QWEN3_CODER:
                 return _read_coder(text, tools)
             case Form.LLAMA3:
                 return _read_llama(text)
             case Form.MISTRAL:
                 return _read_mistral(text)
+            case Form.SHORT:
+                return _read_marked(text, _short_call)
     except _MalformedError as fault:
         return Said(text, malformed=str(fault))
 
@@ -96,10 +101,13 @@ def write(form: Form, said: Said) -> str:
         case Form.MISTRAL:
             calls = ", ".join(_json_call(call, "arguments") for call in said.calls)
             return f"{said.text}[TOOL_CALLS] [{calls}]"
+        case Form.SHORT:
+            blocks = [f"{_OPEN}{_apart(call.name)} {_escaped(_arguments(call))}{_CLOSE}" for call in said.calls]
+            return "\n".join([said.text, *blocks] if said.text else blocks)
 
 
 def system(form: Form, tools: Sequence[ToolSpec]) -> str:
-    """The part of a system message that tells of the tools and of how to call them; empty if there are none."""
+    """The part of a system message that tells of the tools and of how to call them; empty if there are none, or none is needed."""
     if not tools:
         return ""
     lines = "\n".join(_json_spec(tool) for tool in tools)
@@ -139,6 +147,8 @@ def system(form: Form, tools: Sequence[ToolSpec]) -> str:
                 '[TOOL_CALLS] [{"name": "TOOL", "arguments": {"ARGUMENT": VALUE}}]\n\n'
                 "What they give back comes to you between [TOOL_RESULTS] and [/TOOL_RESULTS]."
             )
+        case Form.SHORT:
+            return ""
 
 
 def result(form: Form, name: str, content: str) -> str:
@@ -150,7 +160,7 @@ def result(form: Form, name: str, content: str) -> str:
         content: what it gave back: any text.
     """
     match form:
-        case Form.HERMES | Form.QWEN3_CODER:
+        case Form.HERMES | Form.QWEN3_CODER | Form.SHORT:
             return f"<tool_response>\n{_apart(content)}\n</tool_response>"
         case Form.LLAMA3:
             return _escaped({"output": content})
@@ -163,6 +173,7 @@ class _MalformedError(Exception):
 
 
 _OPEN, _CLOSE, _PYTHON, _CALLS = "<tool_call>", "</tool_call>", "<|python_tag|>", "[TOOL_CALLS]"
+_NAME = re.compile(r"\s*([^<>{}\s]+)\s*")
 _HEAD = re.compile(r"<tool_call>\s*<function=([^<>\s]+)>\s*")
 _PARAMETER = re.compile(r"<parameter=([^<>\s]+)>\n?(.*?)\n?</parameter>\s*", re.DOTALL)
 _TAIL = re.compile(r"</function>\s*</tool_call>")
@@ -180,14 +191,15 @@ _TYPES = ("integer", "number", "boolean", "array", "object", "null")
 """Those of JSON Schema whose values are JSON in the XML form; all others are text."""
 
 
-def _read_hermes(text: str) -> Said:
+def _read_marked(text: str, call: Callable[[str, int], tuple[ToolCall, int]]) -> Said:
+    """Calls between markers; ``call`` reads what stands between them, and says where it ends."""
     beside: list[str] = []
     calls: list[ToolCall] = []
     at = 0
     while (opening := text.find(_OPEN, at)) >= 0:
         beside.append(text[at:opening])
-        found, at = _json(text, opening + len(_OPEN))
-        calls.append(_call_of(found, "arguments"))
+        found, at = call(text, opening + len(_OPEN))
+        calls.append(found)
         at = _past_space(text, at)
         if not text.startswith(_CLOSE, at):
             raise _bad(f"{_CLOSE} behind the JSON object", text[at:])
@@ -196,6 +208,19 @@ def _read_hermes(text: str) -> Said:
     if any(_CLOSE in part for part in beside):
         raise _bad(f"{_OPEN} before {_CLOSE}", text)
     return Said(_joined(beside), tuple(calls))
+
+
+def _hermes_call(text: str, at: int) -> tuple[ToolCall, int]:
+    found, end = _json(text, at)
+    return _call_of(found, "arguments"), end
+
+
+def _short_call(text: str, at: int) -> tuple[ToolCall, int]:
+    name = _NAME.match(text, at)
+    if name is None:
+        raise _bad(f"the name of a tool behind {_OPEN}", text[at:])
+    found, end = _json(text, name.end())
+    return _call_of({"name": name[1], "arguments": found}, "arguments"), end
 
 
 def _read_llama(text: str) -> Said:
