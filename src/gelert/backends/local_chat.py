@@ -34,6 +34,26 @@ ADAPTER = "adapter_config.json"
 
 def opening(model: "LanguageModel", messages: Sequence[Message]) -> list[int] | Failure:
     """The tokens before an answer to ``messages``; a ``Failure`` if the chat template cannot tell them."""
+    found = _parts(model, messages)
+    return found if isinstance(found, Failure) else [token for _, tokens in found for token in tokens]
+
+
+def following(model: "LanguageModel", messages: Sequence[Message]) -> list[int] | Failure:
+    """The tokens between an answer and the next one: what the template tells behind it, and the messages since.
+
+    Args:
+        model: whose tokens and chat template they are.
+        messages: the last but one is the answer.
+    """
+    found = _parts(model, messages)
+    if isinstance(found, Failure):
+        return found
+    at = [place for place, _ in found].index(len(messages) - 2)
+    return [token for _, tokens in found[at + 1 :] for token in tokens]
+
+
+def _parts(model: "LanguageModel", messages: Sequence[Message]) -> list[tuple[int | None, list[int]]] | Failure:
+    """What the chat template makes of messages, in order: the tokens of each, by its place, and those around them."""
     from jinja2 import TemplateError
 
     turns = [{"role": one.role, "content": f"\ue000{at}\ue001"} for at, one in enumerate(messages)]
@@ -44,13 +64,12 @@ def opening(model: "LanguageModel", messages: Sequence[Message]) -> list[int] | 
     parts = _PLACE.split(cast("str", told))
     if {int(place) for place in parts[1::2]} != set(range(len(messages))):
         return _unsupported(model, "leaves some out")
-    ids: list[int] = []
-    for at, part in enumerate(parts):
-        if at % 2:
-            ids += model.encode(messages[int(part)].content)
-        else:
-            ids += model.tokenizer.encode(part, add_special_tokens=False)
-    return ids
+    return [
+        (int(part), model.encode(messages[int(part)].content))
+        if at % 2
+        else (None, model.tokenizer.encode(part, add_special_tokens=False))
+        for at, part in enumerate(parts)
+    ]
 
 
 class LocalChat:
@@ -77,7 +96,7 @@ class LocalChat:
             raise ModelError(f"expected all {self._model.depth} blocks for answers, got the first {self._model.layers}")
         if not self._model.tokenizer.chat_template:
             raise InputError(f"expected a model with a chat template, got {self._model.name!r}")
-        self._ends = _ends(self._model)
+        self._ends = ends(self._model)
         self._session = Session(self._model, linear=bank.linear([0]) if bank else plain)
         self._held: list[int] = []
         self._random = torch.Generator().manual_seed(stream_seed(seed, "local chat"))
@@ -206,7 +225,7 @@ def _drawn(log_probs: "Tensor", temperature: float, random: "Generator") -> int:
     return int(likely.multinomial(1, generator=random))
 
 
-def _ends(model: "LanguageModel") -> frozenset[int]:
+def ends(model: "LanguageModel") -> frozenset[int]:
     """The tokens that end a turn: the tokenizer's, and those that the model's makers list."""
     told = cast("int | list[int] | None", model.net.generation_config.eos_token_id)
     own = cast("int | None", model.tokenizer.eos_token_id)

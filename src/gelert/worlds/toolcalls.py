@@ -107,7 +107,7 @@ def write(form: Form, said: Said) -> str:
 
 
 def system(form: Form, tools: Sequence[ToolSpec]) -> str:
-    """The part of a system message that tells of the tools and of how to call them; empty if there are none, or none is needed."""
+    """What a system message tells of the tools and of how to call them; empty if there are none or none is needed."""
     if not tools:
         return ""
     lines = "\n".join(_json_spec(tool) for tool in tools)
