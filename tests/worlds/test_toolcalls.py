@@ -49,7 +49,7 @@ CALLS = {
     "<parameter=integer>\n3\n</parameter>\n</function>\n</tool_call>",
     Form.LLAMA3: '{"name": "pay", "parameters": {"string": "Ann", "integer": 3}}',
     Form.MISTRAL: '[TOOL_CALLS] [{"name": "pay", "arguments": {"string": "Ann", "integer": 3}}]',
-    Form.SHORT: '<tool_call>pay {"string": "Ann", "integer": 3}</tool_call>',
+    Form.SHORT: '<tool_call>pay {"string":"Ann","integer":3}</tool_call>',
 }
 
 

@@ -102,7 +102,9 @@ def write(form: Form, said: Said) -> str:
             calls = ", ".join(_json_call(call, "arguments") for call in said.calls)
             return f"{said.text}[TOOL_CALLS] [{calls}]"
         case Form.SHORT:
-            blocks = [f"{_OPEN}{_apart(call.name)} {_escaped(_arguments(call))}{_CLOSE}" for call in said.calls]
+            blocks = [
+                f"{_OPEN}{_apart(call.name)} {_escaped(_arguments(call), (',', ':'))}{_CLOSE}" for call in said.calls
+            ]
             return "\n".join([said.text, *blocks] if said.text else blocks)
 
 
@@ -393,9 +395,10 @@ def _schema(tool: ToolSpec) -> dict[str, object]:
     return cast("dict[str, object]", found) if isinstance(found, dict) else {}
 
 
-def _escaped(value: object) -> str:
+def _escaped(value: object, separators: tuple[str, str] = (", ", ": ")) -> str:
     """JSON text in which no marker stands: they can only stand in its strings."""
-    return _MARKERS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+    told = json.dumps(value, ensure_ascii=False, separators=separators)
+    return _MARKERS.sub(lambda found: f"\\u{ord(found[0]):04x}", told)
 
 
 def _apart(text: str) -> str:
