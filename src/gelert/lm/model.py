@@ -1,15 +1,13 @@
 """Load a frozen causal language model, whole or its lower blocks only, with a tokenizer that text cannot subvert."""
 
 import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -24,6 +22,7 @@ from gelert.core.errors import InputError, ModelError
 from gelert.core.records import digest, file_digest
 from gelert.core.seeds import stream_seed
 from gelert.lm import blocks, registry, toy
+from gelert.lm.letters import Letters
 from gelert.lm.quiet import quiet
 
 Dtype = Literal["float32", "bfloat16", "float64"]
@@ -89,19 +88,11 @@ class LanguageModel:
 
         Lone surrogates, which no tokenizer can read, become question marks.
         """
-        clean = text.encode("utf-8", "replace").decode("utf-8")
-        found = self._characters.encode(clean, add_special_tokens=False)
-        if self.controls.isdisjoint(found.ids):
-            return found.ids
-        # A vocabulary may hold a control token's spelling as an ordinary entry: then read its characters one by one.
-        ids: list[int] = []
-        for token, (start, end) in zip(found.ids, found.offsets, strict=True):
-            ids.extend(self._letters(clean[start:end]) if token in self.controls else [token])
-        return ids
+        return self._letters.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text that ``ids`` spell, control tokens included."""
-        return cast("str", self.tokenizer.decode(list(ids), skip_special_tokens=False))
+        return self._letters.decode(ids)
 
     def special(self, name: str) -> int:
         """The id of a control token such as ``<|im_start|>``.
@@ -115,10 +106,10 @@ class LanguageModel:
             raise InputError(f"expected a control token of {self.name!r} ({', '.join(known)}), got {name!r}")
         return token
 
-    @cached_property
+    @property
     def controls(self) -> frozenset[int]:
         """Ids of all control and added tokens."""
-        return frozenset([*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder])
+        return self._letters.controls
 
     def embed(self, ids: Tensor) -> Tensor:
         """The residual stream before the first block, [B, n, width] from ids [B, n]."""
@@ -144,15 +135,8 @@ class LanguageModel:
         return scores.log_softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
 
     @cached_property
-    def _characters(self) -> Tokenizer:
-        """The tokenizer without its added tokens, so that text which spells one is read letter by letter."""
-        form = json.loads(cast("Tokenizer", self.tokenizer.backend_tokenizer).to_str())
-        form["added_tokens"] = []
-        return Tokenizer.from_str(json.dumps(form))
-
-    def _letters(self, text: str) -> Iterator[int]:
-        for letter in text:
-            yield from self._characters.encode(letter, add_special_tokens=False).ids
+    def _letters(self) -> Letters:
+        return Letters(self.tokenizer, self.name)
 
 
 def load(
