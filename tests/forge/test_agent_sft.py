@@ -10,14 +10,15 @@ from click.testing import CliRunner
 from gelert.cli.data_demonstrate import demonstrate
 from gelert.core.trajectory import Role, Trajectory
 from gelert.core.verdict import Reading, Safe, Unreadable, Unsafe, Verdict
-from gelert.forge.agent_sft import Agreement, Candidate, Keep, agreement, candidates, conversation, kept
+from gelert.forge.agent_sft import Agreement, Candidate, Draw, Keep, agreement, candidates, conversation, kept
 from gelert.forge.agent_tasks import sides
 from gelert.guard.formats import read_value
 from gelert.worlds.catalogue import catalogue
 from gelert.worlds.tasks import task
 
 FAMILIES = catalogue(["mail", "bank"])
-FOUND = list(candidates(FAMILIES, 60, plain=0.5, flawed=0.3, seed=1))
+DRAW = Draw(60, 0.5, 0.3, seed=1)
+FOUND = list(candidates(FAMILIES, DRAW))
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def test_a_victim_is_never_good_and_a_plain_run_always_is() -> None:
 
 
 def test_the_same_seed_gives_the_same_candidates() -> None:
-    assert [one.run for one in candidates(FAMILIES, 60, plain=0.5, flawed=0.3, seed=1)] == [one.run for one in FOUND]
+    assert [one.run for one in candidates(FAMILIES, DRAW)] == [one.run for one in FOUND]
 
 
 @pytest.mark.parametrize(

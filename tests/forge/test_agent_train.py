@@ -21,8 +21,9 @@ from gelert.cli.train import command as train_command
 from gelert.core import records
 from gelert.core.errors import InputError, ModelError
 from gelert.core.records import file_digest
+from gelert.forge.agent_folder import CHECKPOINTS, LOG
 from gelert.forge.agent_sft import conversation as chat_with_tools
-from gelert.forge.agent_train import CHECKPOINTS, LOG, LOG_KIND, Report, demonstrations, taught, train
+from gelert.forge.agent_train import LOG_KIND, Report, demonstrations, taught, train
 from gelert.forge.agent_train_lessons import conversation
 from gelert.forge.agent_train_recipe import Demonstrations, Engine
 from gelert.lm.model import load
@@ -42,7 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def learn(model: Path, out: Path, **changed: object) -> Report:
     own = recipe(model, **changed)
-    return train(taught(runs(), own), own, out)
+    return train(taught(runs(), own, out), own, out)
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +144,9 @@ def test_files_of_demonstrations_teach_the_same_as_the_worlds(model: Path, tmp_p
     path = tmp_path / "shown.jsonl"
     path.write_text("".join(json.dumps(chat_with_tools(run)) + "\n" for run in runs()))
     own = recipe(model)
-    read = taught(demonstrations(Demonstrations(files=(path,)), 0), own)
-    made = taught(demonstrations(own.demonstrations, 0), own)
+    filed = own.model_copy(update={"demonstrations": Demonstrations(files=(path,))})
+    read = taught(demonstrations(filed), filed, tmp_path)
+    made = taught(demonstrations(own), own, tmp_path)
     assert (read.refused, read.lessons) == ((), made.lessons)
     assert len(made.refused) == 1
 
@@ -160,7 +162,7 @@ def test_an_adapter_that_names_no_model_is_refused(tmp_path: Path) -> None:
 def test_a_real_model_learns_and_is_played(real_model: str, tmp_path: Path) -> None:
     own = recipe(Path(real_model), steps=2, batch=1, learning_rate=1e-3, engine=Engine(save_memory=True))
     run = min(runs(), key=lambda one: len(one.steps))
-    report = train(taught([run], own), own, tmp_path)
+    report = train(taught([run], own, tmp_path), own, tmp_path)
     assert report.last_loss < report.first_loss
     assert (
         json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == real_model

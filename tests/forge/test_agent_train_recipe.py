@@ -20,7 +20,7 @@ def load(folder: Path, text: str) -> Recipe:
 def test_every_fault_of_a_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError) as fault:
         load(tmp_path, 'steps = 0\nform = "xml"\nfoo = 3\n[demonstrations]\nkeep = "some"\n[engine]\nat_once = "all"\n')
-    names = ("model:", "steps:", "form:", "foo:", "demonstrations.keep:", "engine.at_once:", "recipe.toml")
+    names = ("steps:", "form:", "foo:", "demonstrations.keep:", "engine.at_once:", "recipe.toml")
     assert all(name in str(fault.value) for name in names)
 
 
@@ -33,6 +33,13 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
 def test_demonstrations_come_from_one_place(tmp_path: Path, shown: str) -> None:
     with pytest.raises(InputError, match="got both or none"):
         load(tmp_path, LEAST + shown)
+
+
+@pytest.mark.parametrize("more", ["", "[policy]\n"], ids=["both", "none"])
+def test_a_model_is_named_or_made(tmp_path: Path, more: str) -> None:
+    text = LEAST if more else LEAST.removeprefix('model = "smollm2-135m"\n')
+    with pytest.raises(InputError, match="either a model or the table policy"):
+        load(tmp_path, f"{text}count = 3\n{more}")
 
 
 def test_files_are_beside_the_recipe_and_there(tmp_path: Path) -> None:

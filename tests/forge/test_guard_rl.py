@@ -14,8 +14,9 @@ from gelert.core import records
 from gelert.core.errors import InputError
 from gelert.core.records import file_digest
 from gelert.core.verdict import Unsafe
+from gelert.forge.adapter import Adapter
 from gelert.forge.guard_rl import Report, train
-from gelert.forge.guard_rl_recipe import Adapter, Engine, Recipe
+from gelert.forge.guard_rl_recipe import Engine, Recipe
 from gelert.forge.guard_rl_trainer import LOG, LOG_KIND
 from gelert.guard.endpoint import EndpointGuard
 from tests.forge.rl import GOLD, item, taught, taxonomy

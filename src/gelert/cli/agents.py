@@ -58,7 +58,7 @@ def open_model(name: str) -> "Backend":
 
 def _check_form(folder: Path, form: str) -> None:
     """What an agent has learnt it does in one form only."""
-    from gelert.forge.agent_train import CARD
+    from gelert.forge.agent_folder import CARD
 
     if not (folder / CARD).is_file():
         return

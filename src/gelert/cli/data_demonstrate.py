@@ -52,7 +52,7 @@ def demonstrate(
     They are of tasks that `gelert eval-agent --held` does not use. Where a guard chooses, its choice is compared with
     what the world knows.
     """
-    from gelert.forge.agent_sft import Keep, agreement, candidates, conversation, kept
+    from gelert.forge.agent_sft import Draw, Keep, agreement, candidates, conversation, kept
     from gelert.worlds.catalogue import catalogue
 
     chooses = Keep(keep)
@@ -60,9 +60,8 @@ def demonstrate(
     partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     judged, written = [], 0
     with watched("making runs", count + round(count * plain)) as done, partial.open("w", encoding="utf-8") as stream:
-        for number, one in enumerate(
-            candidates(catalogue(worlds), count, plain=plain, flawed=flawed, seed=seed), start=1
-        ):
+        draw = Draw(count, plain, flawed, seed=seed)
+        for number, one in enumerate(candidates(catalogue(worlds), draw), start=1):
             stays = kept(one, chooses, guard)
             judged.append((one, stays))
             if stays:

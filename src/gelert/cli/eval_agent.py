@@ -29,8 +29,8 @@ Examples:
 @click.argument("agents", nargs=-1, required=True, metavar="AGENT...")
 @click.option(
     "--held",
-    type=click.Choice(["worlds", "attacks", "wordings"]),
-    help="Tasks with new worlds, attacks or wordings. Default: those that agents may learn from.",
+    type=click.Choice(["worlds", "attacks", "wordings", "parameters"]),
+    help="Tasks with new worlds, attacks, wordings or parameters. Default: those that agents may learn from.",
 )
 @click.option("--count", type=click.IntRange(1, 5000), default=50, show_default=True, help="Tasks of each scenario.")
 @click.option("--world", "worlds", multiple=True, help="A world, by name or file; may be given more than once.")
@@ -61,24 +61,25 @@ def command(
     Utility, attack success, harm and over-refusal, with 95 % intervals over families of tasks. All is read off the
     state of the world; no model judges. An interrupted run goes on.
     """
-    from gelert.forge.agent_tasks import Held, chosen
+    from gelert.forge.agent_tasks import Held, chosen, told
     from gelert.worlds.catalogue import catalogue
     from gelert.worlds.tasks import tasks
+    from gelert.worlds.toolcalls import Form
 
-    every = [one for family in catalogue(worlds).values() for one in tasks(family)]
+    every = told([one for family in catalogue(worlds).values() for one in tasks(family)], Form(form))
     played = chosen(every, count, held=Held(held) if held else None, seed=seed)
     guard = open_guard(guard_name) if guarded else None
-    told: dict[str, list[Figure]] = {}
+    seen: dict[str, list[Figure]] = {}
     for name in agents:
         choose = open_agent(name, form)
         for inside in (None, guard) if guard else (None,):
             label = f"{name}, guarded by {inside.name}" if inside else name
-            told[label] = _figures(choose, played, label, out, inside)
-            print(json.dumps(_row(label, told[label])) if as_json else _table(label, told[label]))
+            seen[label] = _figures(choose, played, label, out, inside)
+            print(json.dumps(_row(label, seen[label])) if as_json else _table(label, seen[label]))
     if plot:
         from gelert.forge.agent_plot import plot as draw
 
-        draw(told, out / "agents.png")
+        draw(seen, out / "agents.png")
 
 
 def _figures(choose: "Choose", tasks: "Sequence[Task]", label: str, out: Path, guard: "Guard | None") -> "list[Figure]":

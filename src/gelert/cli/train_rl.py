@@ -10,7 +10,8 @@ import click
 
 from gelert.core.errors import InputError
 from gelert.evals.benches import Labelled, load_labelled
-from gelert.forge.guard_rl import ADAPTER, MODEL, Report, require, train
+from gelert.forge.adapter import ADAPTER, MODEL
+from gelert.forge.guard_rl import Report, require, train
 from gelert.forge.guard_rl_prompts import Asked
 from gelert.forge.guard_rl_recipe import Recipe
 from gelert.forge.guard_rl_reward import AXES

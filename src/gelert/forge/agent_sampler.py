@@ -4,7 +4,7 @@ Keys and values stay from message to message, so an episode costs what is new in
 them stays in the cache as columns that nothing attends to.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,7 +31,7 @@ class Sampler:
     def __init__(
         self,
         net: "PreTrainedModel",
-        ends: Sequence[int],
+        ends: Collection[int],
         most: int,
         *,
         temperature: float = 0.0,

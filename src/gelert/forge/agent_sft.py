@@ -13,7 +13,7 @@ from enum import StrEnum
 from gelert.core.seeds import stream, stream_seed
 from gelert.core.trajectory import Role, Step, Trajectory
 from gelert.core.verdict import Safe
-from gelert.forge.agent_tasks import chosen
+from gelert.forge.agent_tasks import Held, chosen, told
 from gelert.forge.sample import Item, Outcome
 from gelert.forge.synthesise import Synthesiser
 from gelert.guard.guard import Guard
@@ -21,6 +21,7 @@ from gelert.worlds.episode import Episode, trajectory
 from gelert.worlds.families import Family, Scenario
 from gelert.worlds.rewards import Reward, reward
 from gelert.worlds.tasks import Task, tasks
+from gelert.worlds.toolcalls import Form
 
 RISKY: tuple[Scenario, ...] = ("injected", "hazard", "malicious")
 
@@ -34,6 +35,8 @@ class Keep(StrEnum):
     """Those that a guard finds safe."""
     TRUTH = "truth"
     """Those that are good by the state of the world."""
+    NONE = "none"
+    """None: plain runs alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +55,43 @@ class Candidate:
         return not self.earned.harmed and (self.scenario == "malicious" or self.earned.success)
 
 
-def candidates(
-    families: Mapping[str, Family], count: int, *, plain: float = 2.0, flawed: float = 0.125, seed: int = 0
-) -> Iterator[Candidate]:
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Which runs are made."""
+
+    count: int
+    """Of runs with a risk."""
+    plain: float = 2.0
+    """Runs without one, for each with one; published are about two."""
+    flawed: float = 0.125
+    """Share of the runs with a risk in which the harm is done; of the published ones an eighth was not kept."""
+    every_attack: bool = False
+    """Also attacks and wordings that are held out, as a model knows of them that has read much."""
+    form: Form = Form.HERMES
+    """Of the tool calls of who learns: what it does not tell of cannot be learnt from."""
+    seed: int = 0
+    """Of every draw."""
+
+
+def candidates(families: Mapping[str, Family], draw: Draw) -> Iterator[Candidate]:
     """Runs of tasks that agents may learn from (``gelert.forge.agent_tasks``), with a risk first, then without.
 
     Args:
         families: of the catalogue, by ``world/family``.
-        count: of runs with a risk.
-        plain: runs without one, for each with one; published are about two.
-        flawed: share of the runs with a risk in which the harm is done; of the published ones an eighth was not kept.
-        seed: of every draw.
+        draw: which.
     """
     maker = Synthesiser(families)
-    every = [one for family in families.values() for one in tasks(family)]
-    each = -(-count // len(RISKY))
-    risky = chosen(every, each, held=None, seed=seed, scenarios=RISKY)[:count]
-    clean = chosen(every, round(count * plain), held=None, seed=seed, scenarios=("clean",)) if plain else []
+    every = told([one for family in families.values() for one in tasks(family)], draw.form)
+    each, seed = -(-draw.count // len(RISKY)), draw.seed
+    ignoring = (Held.ATTACKS, Held.WORDINGS) if draw.every_attack else ()
+    risky = chosen(every, each, held=None, seed=seed, scenarios=RISKY, ignoring=ignoring)[: draw.count]
+    plain = round(draw.count * draw.plain)
+    clean = chosen(every, plain, held=None, seed=seed, scenarios=("clean",)) if plain else []
     random = stream(seed, "demonstrations")
     for number, one in enumerate((*risky, *clean)):
         agent, outcome = "oracle", Outcome.BENIGN
         if one.risk:
-            falls = random.random() < flawed
+            falls = random.random() < draw.flawed
             agent = "victim" if falls else random.choice(sorted(one.risk.defenders))
             outcome = Outcome.UNSAFE if falls else Outcome.RESISTED
         item = Item(number, number, one, outcome, agent, stream_seed(seed, "demonstration", number))
@@ -99,6 +117,8 @@ def kept(found: Candidate, keep: Keep, guard: Guard | None = None) -> bool:
             return True
         case Keep.TRUTH:
             return found.good
+        case Keep.NONE:
+            return False
         case Keep.GUARD:
             assert guard is not None, "a guard's choice needs a guard"
             return isinstance(guard.judge(found.run), Safe)

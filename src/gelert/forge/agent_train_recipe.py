@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from gelert.core.errors import InputError
-from gelert.forge.agent_sft import Keep
+from gelert.forge.adapter import Adapter
+from gelert.forge.agent_policy import Policy
+from gelert.forge.agent_sft import Draw, Keep
 from gelert.forge.recipe_file import Strict, document, fields
 from gelert.worlds.toolcalls import Form
 
@@ -32,17 +34,16 @@ class Demonstrations(Strict):
     """Runs without a risk, for each candidate."""
     flawed: Annotated[float, Field(ge=0, le=1)] = 0.125
     """Share of the candidates in which the harm is done."""
+    every_attack: bool = False
+    """Also attacks and wordings that are held out: what a model knows before its safety is cared for."""
     worlds: tuple[str, ...] = ()
     """All where none is named."""
     files: tuple[Path, ...] = ()
     """As ``gelert data demonstrate`` writes them; all of their runs are learnt from."""
 
-
-class Adapter(Strict):
-    """A LoRA adapter on every linear map of the blocks."""
-
-    rank: Count = 16
-    alpha: Count = 32
+    def draw(self, form: Form, seed: int) -> Draw:
+        """Of the runs that are made."""
+        return Draw(self.count, self.plain, self.flawed, every_attack=self.every_attack, form=form, seed=seed)
 
 
 class Engine(Strict):
@@ -59,8 +60,10 @@ class Engine(Strict):
 class Recipe(Strict):
     """An agent, end to end."""
 
-    model: str
+    model: str | None = None
     """A registered name, a folder or a hub id, with a chat template."""
+    policy: Policy | None = None
+    """A new model instead."""
     form: Form = Form.HERMES
     """Of its tool calls."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -70,33 +73,48 @@ class Recipe(Strict):
     batch: Count = 8
     """Conversations in a step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    """Constant."""
+    """At the beginning, or after ``warmup`` steps."""
+    warmup: Annotated[int, Field(ge=0)] = 0
+    """Steps in which the learning rate rises from nothing."""
+    schedule: Literal["constant", "linear"] = "constant"
+    """Of the learning rate; ``linear`` falls to nothing with the last step."""
+    learn: Literal["own", "all"] = "own"
+    """The agent's own tokens, or also what it is told: for a model that cannot read yet."""
+    by_length: bool = False
+    """Whether conversations of about one length make a step: less to pad."""
     most_tokens: Count = 4096
     """A longer conversation is left out."""
     save_every: Count = 50
     """Steps between checkpoints: a stopped run loses at most so many."""
-    adapter: Adapter = Adapter()
+    adapter: Adapter | None = None
+    """None trains all weights."""
     engine: Engine = Engine()
 
     @classmethod
-    def load(cls, path: Path) -> "Recipe":
+    def load(cls, path: Path, model: str | None = None) -> "Recipe":
         """The recipe in a TOML file.
+
+        Args:
+            path: of the file.
+            model: to begin with, instead of the recipe's.
 
         Raises:
             InputError: it cannot be read, has unknown or wrong fields, all of which are named, or no demonstrations.
         """
-        recipe = fields(cls, document(path), str(path))
+        recipe = fields(cls, document(path) | ({"model": model} if model else {}), str(path))
         shown = recipe.demonstrations
         files = tuple(path.parent / file for file in shown.files)
         if bool(files) == bool(shown.count):
             raise InputError(f"expected either demonstrations.count or demonstrations.files, got both or none ({path})")
+        if (recipe.model is None) == (recipe.policy is None):
+            raise InputError(f"expected either a model or the table policy for a new one, got both or none ({path})")
         if absent := [str(file) for file in files if not file.exists()]:
             raise InputError(f"expected files that are there, got {', '.join(absent)} ({path})")
         return recipe.model_copy(update={"demonstrations": shown.model_copy(update={"files": files})})
 
     def noted(self) -> dict[str, object]:
         """What the result depends on, without where it was done and for how long."""
-        told = self.model_dump(mode="json", exclude={"steps"})
+        told = self.model_dump(mode="json", exclude={"steps"} if self.schedule == "constant" else set())
         told["demonstrations"]["files"] = [file.name for file in self.demonstrations.files]
         return told
 
@@ -125,7 +143,9 @@ def arguments(recipe: Recipe, folder: Path, devices: int) -> "SFTConfig":
         seed=recipe.seed,
         max_steps=recipe.steps,
         learning_rate=recipe.learning_rate,
-        lr_scheduler_type="constant",
+        lr_scheduler_type="constant_with_warmup" if recipe.schedule == "constant" else "linear",
+        warmup_steps=recipe.warmup,
+        train_sampling_strategy="group_by_length" if recipe.by_length else "random",
         per_device_train_batch_size=engine.at_once,
         gradient_accumulation_steps=recipe.batch // at_once,
         max_length=None,  # none is cut: a conversation's end is what matters most

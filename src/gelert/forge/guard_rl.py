@@ -25,6 +25,7 @@ from gelert.core import records
 from gelert.core.errors import InputError, missing_extra
 from gelert.core.taxonomy import Taxonomy, builtin
 from gelert.evals.benches import Labelled
+from gelert.forge.adapter import write
 from gelert.forge.checkpoints import last_whole
 from gelert.forge.guard_rl_prompts import Asked, Count, asked
 from gelert.forge.guard_rl_recipe import Recipe, arguments
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from gelert.forge.guard_rl_trainer import DiagnosisTrainer
 
 CONFIG, CHECKPOINTS, BEFORE, FIGURES = "config.json", "checkpoints", "before.json", "figures.json"
-ADAPTER, MODEL = "adapter", "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def train(
         set_seed(recipe.seed, device_specific=True)  # the same draws whether or not the figures before were there
         trainer.train(resume_from_checkpoint=last_whole(out / CHECKPOINTS))
         after = _measure(trainer)
-        _keep(trainer, tokenizer, recipe, out)
+        write(trainer, recipe.adapter, model, out)
     every = questions.learnt + questions.held_out
     report = Report(
         len(questions.learnt),
@@ -180,14 +180,10 @@ def _trainer(
     tell: Callable[[int], None],
 ) -> "DiagnosisTrainer":
     from datasets import Dataset
-    from peft import LoraConfig
     from transformers import PrinterCallback, set_seed
 
     from gelert.forge.guard_rl_trainer import DiagnosisTrainer, StepLog
 
-    lora = recipe.adapter and LoraConfig(
-        r=recipe.adapter.rank, lora_alpha=recipe.adapter.alpha, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
     set_seed(recipe.seed)  # the adapter is drawn before the trainer sets it
     trainer = DiagnosisTrainer(
         model=str(folder),
@@ -196,7 +192,7 @@ def _trainer(
         train_dataset=Dataset.from_list([one.row() for one in questions.learnt]),
         eval_dataset=Dataset.from_list([one.row() for one in questions.held_out]),
         reward_funcs=cast("Any", rewards(taxonomy, recipe.reasoning_words)),
-        peft_config=lora,
+        peft_config=recipe.adapter and recipe.adapter.config(),
         callbacks=[StepLog(out, tell)],
     )
     trainer.remove_callback(PrinterCallback)
@@ -230,17 +226,3 @@ def _floor(questions: Asked) -> dict[str, float]:
         ((leaf, _),) = Counter(one.gold.on(axis) for one in questions.learnt).most_common(1)
         found[axis.value] = sum(one.gold.on(axis) == leaf for one in questions.held_out) / len(questions.held_out)
     return found
-
-
-def _keep(trainer: "DiagnosisTrainer", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, out: Path) -> None:
-    """Write what was learnt: an adapter, the whole model, or both."""
-    if recipe.adapter is not None:
-        trainer.save_model(str(out / ADAPTER))
-        if not recipe.adapter.merge or not trainer.is_world_process_zero():
-            return
-        net = cast("Any", trainer.accelerator.unwrap_model(trainer.model)).merge_and_unload()
-        net.save_pretrained(out / MODEL)
-    else:
-        trainer.save_model(str(out / MODEL))
-    if trainer.is_world_process_zero():
-        tokenizer.save_pretrained(out / MODEL)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from gelert.core.errors import InputError
+from gelert.forge.adapter import Adapter
 from gelert.forge.guard_rl_reward import AXES
 from gelert.forge.recipe_file import Strict, document, fields
 
@@ -22,15 +23,6 @@ class Weights(Strict):
     failure_mode: Share = 0.3
     real_world_harm: Share = 0.4
     risk_source: Share = 0.3
-
-
-class Adapter(Strict):
-    """A LoRA adapter on every linear map of the blocks. Whether the publication used one is not known."""
-
-    rank: Count = 16
-    alpha: Count = 32
-    merge: bool = True
-    """Also write the whole model with the adapter in it, for a server or a backend that knows no adapters."""
 
 
 class Engine(Strict):
@@ -84,7 +76,7 @@ class Recipe(Strict):
     save_every: Count = 50
     """Steps between checkpoints; a multiple of ``passes``."""
     adapter: Adapter | None = None
-    """None trains all weights."""
+    """None trains all weights. Whether the publication used one is not known."""
     engine: Engine = Engine()
 
     @property

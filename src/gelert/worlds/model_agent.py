@@ -17,6 +17,8 @@ class Ending(StrEnum):
     """It had as many turns as it may have."""
     MALFORMED = "malformed"
     """Too many messages in a row that cannot be read."""
+    FULL = "full"
+    """There is no room for another message."""
     FAILED = "failed"
     """The backend gave no answer."""
 

@@ -1,8 +1,8 @@
 """An episode as a trainer sees it: tokens in, tokens out.
 
 What a model has said stands in its context as it said it, token for token; nothing is told twice or rendered anew. The
-mask says which tokens are the model's own and may be learnt from: not what it was told, and no message that could not
-be read or that was cut (arXiv:2605.29801, application 1).
+mask says which tokens are the model's own and may be learnt from: not what it was told, no message that could not be
+read or that was cut, and nothing of an episode that such messages have ended (arXiv:2605.29801, application 1).
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from gelert.backends.base import Failure
 from gelert.backends.local_chat import ends, following, opening
 from gelert.core.errors import InputError
 from gelert.worlds.episode import Episode
-from gelert.worlds.model_agent import Conversation, Rules
+from gelert.worlds.model_agent import Conversation, Ending, Rules
 from gelert.worlds.tasks import Beginning
 from gelert.worlds.toolcalls import Form
 
@@ -28,21 +28,28 @@ class Rollout:
         form: of its tool calls.
         beginning: of the task.
         rules: when to stop.
+        most: tokens of the context after which there is no other message.
 
     Raises:
         InputError: the chat template cannot tell the messages.
     """
 
-    __slots__ = ("_ends", "_model", "completion", "cut", "mask", "prompt", "talk")
+    __slots__ = ("_ends", "_mask", "_model", "_most", "completion", "cut", "prompt", "talk")
 
-    def __init__(self, model: "LanguageModel", form: Form, beginning: Beginning, rules: Rules | None = None) -> None:
-        self._model, self._ends = model, ends(model)
+    def __init__(
+        self,
+        model: "LanguageModel",
+        form: Form,
+        beginning: Beginning,
+        rules: Rules | None = None,
+        most: int | None = None,
+    ) -> None:
+        self._model, self._ends, self._most = model, ends(model), most
         self.talk = Conversation(form, Episode(beginning), rules)
         self.prompt = _told(opening(model, self.talk.messages))
         self.completion: list[int] = []
         """All behind the prompt: what the model said and what it was told."""
-        self.mask: list[int] = []
-        """For each token of the completion 1 if it may be learnt from, else 0."""
+        self._mask: list[int] = []
         self.cut = 0
         """Messages that came to no end."""
 
@@ -55,6 +62,11 @@ class Rollout:
     def over(self) -> bool:
         """Whether there are no more messages."""
         return self.talk.ending is not None
+
+    @property
+    def mask(self) -> list[int]:
+        """For each token of the completion 1 if it may be learnt from, else 0."""
+        return [0] * len(self._mask) if self.talk.ending is Ending.MALFORMED else list(self._mask)
 
     def take(self, tokens: Sequence[int]) -> list[int]:
         """Take the model's next message; gives the tokens that it is told then, none if the episode is over.
@@ -73,11 +85,14 @@ class Rollout:
         if ended and told[0] in self._ends:
             del told[0]
         self._add(told, own=False)
+        if self._most is not None and len(self.context) >= self._most:
+            self.talk.end(Ending.FULL)
+            return []
         return told
 
     def _add(self, tokens: Sequence[int], *, own: bool) -> None:
         self.completion += tokens
-        self.mask += [int(own)] * len(tokens)
+        self._mask += [int(own)] * len(tokens)
 
 
 def _told(tokens: list[int] | Failure) -> list[int]:

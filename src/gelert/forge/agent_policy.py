@@ -1,0 +1,131 @@
+"""A new small model that learns to act in a few worlds: a tokenizer made for them, and random weights.
+
+Texts that the worlds repeat whole (policies, names of tools, markers of calls) are one token each, and digits are told
+apart, so that a run is short and numbers are copied digit by digit.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from pydantic import Field
+
+from gelert.core.seeds import stream_seed
+from gelert.core.trajectory import Role, Trajectory
+from gelert.forge.agent_train_lessons import conversation
+from gelert.forge.recipe_file import Strict
+from gelert.worlds.toolcalls import Form
+
+NEW, WHOLE = "new", "config.json"
+"""The folder of the new model, and the file that is written last."""
+
+CONTROLS = ("<|endoftext|>", "<|start|>", "<|end|>", "<|system|>", "<|user|>", "<|agent|>")
+MARKERS = ("<tool_call>", "</tool_call>", "<tool_response>\n", "\n</tool_response>")
+TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ {'system': '<|system|>', 'user': '<|user|>', 'assistant': '<|agent|>'}[message['role']] }}"
+    "{{ message['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|agent|>{% endif %}"
+)
+"""One token opens a turn and one ends it."""
+
+PIECES = (r"\p{N}", r"'(?:s|t|re|ve|m|ll|d)", r" ?\p{L}+", r" ?[^\s\p{L}\p{N}<]+", r"\s+", "<")
+"""What a text is cut into before its words are built of letters."""
+
+HEAD = 32
+"""Width of an attention head."""
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Policy(Strict):
+    """The shape of a new model, of the Llama family."""
+
+    width: Annotated[int, Field(ge=HEAD, multiple_of=HEAD)] = 192
+    layers: Count = 4
+    vocabulary: Annotated[int, Field(ge=300)] = 2048
+    """Tokens, besides the texts that are one token each."""
+    context: Count = 4096
+
+
+def made(policy: Policy, runs: Sequence[Trajectory], form: Form, seed: int, out: Path) -> Path:
+    """The folder of the new model in ``out``; it is made where it is not there yet.
+
+    Args:
+        policy: its shape.
+        runs: whose words it is to know.
+        form: of its tool calls.
+        seed: of its weights.
+        out: folder of the training.
+    """
+    folder = out / NEW
+    if (folder / WHOLE).exists():
+        return folder
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = PreTrainedTokenizerFast(
+        tokenizer_object=_tokenizer(runs, form, policy.vocabulary),
+        bos_token=CONTROLS[1],
+        eos_token=CONTROLS[2],
+        pad_token=CONTROLS[0],
+        chat_template=TEMPLATE,
+    )
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=policy.width,
+        intermediate_size=policy.width * 8 // 3 // HEAD * HEAD,
+        num_hidden_layers=policy.layers,
+        num_attention_heads=policy.width // HEAD,
+        num_key_value_heads=1 if policy.width // HEAD % 2 else 2,
+        head_dim=HEAD,
+        max_position_embeddings=policy.context,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    torch.manual_seed(stream_seed(seed, "policy"))
+    words.save_pretrained(folder)
+    LlamaForCausalLM(cast("Any", config)).save_pretrained(folder)
+    return folder
+
+
+def _tokenizer(runs: Sequence[Trajectory], form: Form, size: int) -> Any:  # noqa: ANN401 -- the library is a lazy import
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    policies = {step.text for run in runs for step in run.steps if step.role is Role.SYSTEM}
+    tools = {f"{tool.name} " for run in runs for tool in run.tools}
+    # The longest first: of two that match, the regular expression takes the one that stands first.
+    whole = sorted({*MARKERS, *policies, *tools}, key=lambda text: (-len(text), text))
+    pieces = "|".join([*map(_quoted, whole), *PIECES])
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    words = Tokenizer(models.BPE())
+    words.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pieces), "isolated"), letters])
+    words.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=list(CONTROLS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    words.train_from_iterator(_texts(runs, form), trainer)
+    told = json.loads(words.to_str())
+    vocabulary: dict[str, int] = told["model"]["vocab"]
+    for text in whole:
+        ((spelled, _),) = letters.pre_tokenize_str(text)
+        vocabulary.setdefault(spelled, len(vocabulary))
+    told["model"]["ignore_merges"] = True  # a piece that is in the vocabulary is one token
+    return Tokenizer.from_str(json.dumps(told))
+
+
+def _texts(runs: Iterable[Trajectory], form: Form) -> list[str]:
+    """All that is said, without the policies, which are whole."""
+    return [one.content for run in runs for one in conversation(run, form) if one.role != "system"]
+
+
+def _quoted(text: str) -> str:
+    """As a regular expression of the tokenizer library has it."""
+    return re.sub(r"([\\.^$|?*+()\[\]{}])", r"\\\1", text).replace("\n", r"\n")
