@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from gelert.lm.bank import Bank
+    from gelert.lm.letters import Letters
     from gelert.lm.model import LanguageModel
 
 _PLACE = re.compile("\ue000([0-9]+)\ue001")
@@ -32,13 +33,13 @@ ADAPTER = "adapter_config.json"
 """The file by which the folder of an adapter is told from that of a model."""
 
 
-def opening(model: "LanguageModel", messages: Sequence[Message]) -> list[int] | Failure:
+def opening(model: "LanguageModel | Letters", messages: Sequence[Message]) -> list[int] | Failure:
     """The tokens before an answer to ``messages``; a ``Failure`` if the chat template cannot tell them."""
     found = _parts(model, messages)
     return found if isinstance(found, Failure) else [token for _, tokens in found for token in tokens]
 
 
-def following(model: "LanguageModel", messages: Sequence[Message]) -> list[int] | Failure:
+def following(model: "LanguageModel | Letters", messages: Sequence[Message]) -> list[int] | Failure:
     """The tokens between an answer and the next one: what the template tells behind it, and the messages since.
 
     Args:
@@ -52,7 +53,9 @@ def following(model: "LanguageModel", messages: Sequence[Message]) -> list[int] 
     return [token for _, tokens in found[at + 1 :] for token in tokens]
 
 
-def _parts(model: "LanguageModel", messages: Sequence[Message]) -> list[tuple[int | None, list[int]]] | Failure:
+def _parts(
+    model: "LanguageModel | Letters", messages: Sequence[Message]
+) -> list[tuple[int | None, list[int]]] | Failure:
     """What the chat template makes of messages, in order: the tokens of each, by its place, and those around them."""
     from jinja2 import TemplateError
 
@@ -164,7 +167,8 @@ class LocalChat:
             said.append(token)
             unread = [token]
         text = self._model.decode(said)
-        return Answer(text, labels, finish, len(prompt), len(said), time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return Answer(text, labels, finish, len(prompt), completion_tokens=len(said), seconds=seconds)
 
     def _keep(self, prompt: Sequence[int]) -> None:
         """Forget what is held beyond the beginning that it shares with ``prompt``, whose last token is to be read."""
@@ -202,7 +206,7 @@ class LocalChat:
         return lambda log_probs: _drawn(log_probs, request.temperature, random)
 
 
-def _unsupported(model: "LanguageModel", why: str) -> Failure:
+def _unsupported(model: "LanguageModel | Letters", why: str) -> Failure:
     reason = f"expected messages that the chat template of {model.name!r} can tell, but it {why}"
     return Failure(reason, FailureKind.UNSUPPORTED)
 
@@ -225,8 +229,15 @@ def _drawn(log_probs: "Tensor", temperature: float, random: "Generator") -> int:
     return int(likely.multinomial(1, generator=random))
 
 
-def ends(model: "LanguageModel") -> frozenset[int]:
-    """The tokens that end a turn: the tokenizer's, and those that the model's makers list."""
+def ends(model: "LanguageModel | Letters") -> frozenset[int]:
+    """The tokens that end a turn: the tokenizer's, and those that the model's makers list.
+
+    A tokenizer without its model has no such list: there every special token ends a turn.
+    """
+    from gelert.lm.letters import Letters
+
+    if isinstance(model, Letters):
+        return frozenset(model.tokenizer.all_special_ids)
     told = cast("int | list[int] | None", model.net.generation_config.eos_token_id)
     own = cast("int | None", model.tokenizer.eos_token_id)
     return frozenset(token for token in (*(told if isinstance(told, list) else [told]), own) if token is not None)

@@ -1,9 +1,14 @@
 """A model as the agent of an episode: any backend, the tool-call form of its chat template, rules that stop it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, Protocol
+
+from typing_extensions import TypeVar
 
 from gelert.backends.base import Backend, Failure, Message, Request
+from gelert.core.trajectory import ToolSpec
 from gelert.worlds.episode import Episode
 from gelert.worlds.toolcalls import Form, Said, parse, result, system, write
 
@@ -47,7 +52,46 @@ class Played:
     """Of the backend, where it failed."""
 
 
-class Conversation:
+class Told(Protocol):
+    """What an agent is told at the beginning."""
+
+    @property
+    def policy(self) -> str:
+        """May be empty."""
+        ...
+
+    @property
+    def goal(self) -> str:
+        """Of the user."""
+        ...
+
+    @property
+    def tools(self) -> Sequence[ToolSpec]:
+        """That it may call."""
+        ...
+
+
+class Playable(Protocol):
+    """An ``Episode``, or one that is held elsewhere."""
+
+    @property
+    def beginning(self) -> Told:
+        """How it begins."""
+        ...
+
+    def call(self, tool: str, arguments: str | Mapping[str, object], said: str = "") -> str:
+        """Call a tool; gives the result as JSON text."""
+        ...
+
+    def finish(self, answer: str) -> None:
+        """End with an answer to the user."""
+        ...
+
+
+Place = TypeVar("Place", bound=Playable, default=Episode)
+
+
+class Conversation(Generic[Place]):
     """A model's side of an episode, message by message: what it has been told, and what its next message does.
 
     Args:
@@ -58,10 +102,10 @@ class Conversation:
 
     __slots__ = ("_form", "_in_a_row", "_rules", "_tools", "ending", "episode", "malformed", "messages", "turns")
 
-    def __init__(self, form: Form, episode: Episode, rules: Rules | None = None) -> None:
+    def __init__(self, form: Form, episode: Place, rules: Rules | None = None) -> None:
         beginning = episode.beginning
         self._form, self._rules, self._tools = form, rules or Rules(), beginning.tools
-        told = "\n\n".join(filter(None, (beginning.task.family.policy, system(form, self._tools))))
+        told = "\n\n".join(filter(None, (beginning.policy, system(form, self._tools))))
         self.episode = episode
         self.messages = [Message("system", told), Message("user", beginning.goal)]
         """It only grows, so that what a backend keeps of it can be used again."""
@@ -108,7 +152,7 @@ class Conversation:
         self.messages += [Message("assistant", write(self._form, said)), Message("user", "\n".join(seen))]
 
 
-def play(backend: Backend, form: Form, episode: Episode, rules: Rules | None = None) -> Played:
+def play(backend: Backend, form: Form, episode: Playable, rules: Rules | None = None) -> Played:
     """Let a model play an episode to its end.
 
     Args:

@@ -6,27 +6,28 @@ read or that was cut, and nothing of an episode that such messages have ended (a
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, cast, overload
 
 from gelert.backends.base import Failure
 from gelert.backends.local_chat import ends, following, opening
 from gelert.core.errors import InputError
 from gelert.worlds.episode import Episode
-from gelert.worlds.model_agent import Conversation, Ending, Rules
+from gelert.worlds.model_agent import Conversation, Ending, Place, Rules
 from gelert.worlds.tasks import Beginning
 from gelert.worlds.toolcalls import Form
 
 if TYPE_CHECKING:
+    from gelert.lm.letters import Letters
     from gelert.lm.model import LanguageModel
 
 
-class Rollout:
+class Rollout(Generic[Place]):
     """One episode of a model.
 
     Args:
-        model: whose tokens and chat template they are; its blocks are not run.
+        model: whose tokens and chat template they are, or its tokenizer; no block is run.
         form: of its tool calls.
-        beginning: of the task.
+        beginning: of the task, or an episode that is held elsewhere and has just begun.
         rules: when to stop.
         most: tokens of the context after which there is no other message.
 
@@ -36,16 +37,37 @@ class Rollout:
 
     __slots__ = ("_ends", "_mask", "_model", "_most", "completion", "cut", "prompt", "talk")
 
+    @overload
     def __init__(
-        self,
-        model: "LanguageModel",
+        self: "Rollout[Episode]",
+        model: "LanguageModel | Letters",
         form: Form,
         beginning: Beginning,
         rules: Rules | None = None,
         most: int | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        model: "LanguageModel | Letters",
+        form: Form,
+        beginning: Place,
+        rules: Rules | None = None,
+        most: int | None = None,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        model: "LanguageModel | Letters",
+        form: Form,
+        beginning: Beginning | Place,
+        rules: Rules | None = None,
+        most: int | None = None,
     ) -> None:
         self._model, self._ends, self._most = model, ends(model), most
-        self.talk = Conversation(form, Episode(beginning), rules)
+        place = Episode(beginning) if isinstance(beginning, Beginning) else beginning
+        self.talk = Conversation(form, cast("Place", place), rules)
         self.prompt = _told(opening(model, self.talk.messages))
         self.completion: list[int] = []
         """All behind the prompt: what the model said and what it was told."""

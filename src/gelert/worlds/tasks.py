@@ -66,6 +66,11 @@ class Beginning:
     """Of lookups in tables that are as they were here."""
 
     @property
+    def policy(self) -> str:
+        """What the agent is told before the goal; may be empty."""
+        return self.task.family.policy
+
+    @property
     def tools(self) -> tuple[ToolSpec, ...]:
         """As they are offered; a description may carry the payload."""
         family, risk = self.task.family, self.task.risk
