@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from gelert.backends.base import in_order
+from gelert.backends.base import AHEAD, in_order
 
 
 class Slow:
@@ -45,9 +45,30 @@ def test_items_are_drawn_as_they_are_needed_and_leaving_early_drops_the_rest() -
     assert next(found) == 0
     assert isinstance(found, Generator)
     found.close()
-    assert len(drawn) <= 4
-    assert work.begun <= 4
+    assert len(drawn) <= 4 * AHEAD
+    assert work.begun <= 4 * AHEAD
     assert work.inside == 0
+
+
+def test_one_that_takes_long_does_not_hold_up_those_behind_it() -> None:
+    held, done = threading.Event(), threading.Semaphore(0)
+
+    def work(number: int) -> int:
+        if number == 0:
+            assert held.wait(20)
+        done.release()
+        return number
+
+    found = in_order(work, range(100), 2)
+    given: list[int] = []
+    reading = threading.Thread(target=lambda: given.extend(found))
+    reading.start()
+    for _ in range(2 * AHEAD - 1):
+        assert done.acquire(timeout=20)  # done while the first is still under way
+    assert given == []
+    held.set()
+    reading.join()
+    assert given == list(range(100))
 
 
 def test_one_at_a_time_is_done_in_the_calling_thread_when_it_is_asked_for() -> None:

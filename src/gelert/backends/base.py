@@ -44,6 +44,8 @@ class Answer:
     finish_reason: str = "stop"
     """As the backend says it; ``length`` if the answer was cut at ``max_tokens``; empty if it does not say."""
     prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    """Of these, what the server had read before; vLLM says it if started with ``--enable-prompt-tokens-details``."""
     completion_tokens: int | None = None
     seconds: float = 0.0
     """From the call to the answer, waiting and retries included."""
@@ -105,11 +107,16 @@ class Backend(Protocol):
         ...
 
 
+AHEAD = 4
+"""Items that are drawn and not yet given back, for each that may be under way: one that takes long holds nobody up."""
+
+
 def in_order(work: Callable[[Item], Made], items: Iterable[Item], concurrency: int) -> Iterator[Made]:
     """What ``work`` makes of each item, in the order of the items, with at most ``concurrency`` of them under way.
 
-    Items are drawn as they are needed, so an endless stream is fine. Leaving early drops those that have not begun and
-    waits for those that have. One at a time is done in the calling thread.
+    Items are drawn as they are needed, at most ``AHEAD`` times as many as may be under way, so an endless stream is
+    fine. Leaving early drops those that have not begun and waits for those that have. One at a time is done in the
+    calling thread.
     """
     if concurrency <= 1:
         yield from map(work, items)
@@ -119,7 +126,7 @@ def in_order(work: Callable[[Item], Made], items: Iterable[Item], concurrency: i
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) >= concurrency:
+            if len(waiting) >= AHEAD * concurrency:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -46,11 +46,13 @@ def decode(data: bytes, labels: Sequence[str] = (), seconds: float = 0.0) -> Ans
     if not isinstance(content, str):
         return _malformed("a text as the message's 'content'", type(content).__name__)
     finish, usage = choice.get("finish_reason"), body.get("usage")
+    details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
     return Answer(
         text=_whole(content),
         label_logprobs=label_logprobs(choice.get("logprobs"), labels),
         finish_reason=finish if isinstance(finish, str) else "",
         prompt_tokens=_count(usage, "prompt_tokens"),
+        cached_tokens=_count(details, "cached_tokens"),
         completion_tokens=_count(usage, "completion_tokens"),
         seconds=seconds,
     )

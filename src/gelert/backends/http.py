@@ -100,7 +100,7 @@ class HttpBackend:
         self._client = httpx.Client(
             transport=DeadlineTransport(self._deadline, connections=endpoint.max_concurrency, ssl_context=secure),
             timeout=httpx.Timeout(endpoint.read_seconds, connect=endpoint.connect_seconds),
-            headers=_headers(self._key),
+            headers=headers(self._key),
             trust_env=False,
         )
 
@@ -193,6 +193,8 @@ class HttpBackend:
             return _Setback(Failure(reason, FailureKind.TOO_LONG))
         said = f" ({code})" if code and not (self._key and self._key in code) else ""
         reason = f"expected status 200 from {self.endpoint.host}, got {status}{said}"
+        if status == 404:
+            reason += f"; does it serve {self.endpoint.model!r}? See: gelert model served {self.endpoint.base_url}"
         again = status in RETRIED_STATUSES
         return _Setback(Failure(reason, FailureKind.STATUS, retryable=again), retry_after(response.headers))
 
@@ -204,7 +206,12 @@ class HttpBackend:
         return Failure(reason, FailureKind.TIMEOUT, retryable=True)
 
 
-def _headers(key: str) -> dict[str, str]:
+def headers(key: str) -> dict[str, str]:
+    """Of every request, with the key if there is one.
+
+    Raises:
+        InputError: the key cannot stand in a header.
+    """
     if not key.isascii() or not key.isprintable():
         raise InputError("expected an API key of printable ASCII characters, got others; was it pasted with a newline?")
     common = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "gelert"}

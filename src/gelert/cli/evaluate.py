@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
-from gelert.cli.guards import guard_option, open_guard
+from gelert.cli.guards import at_once_option, guard_option, open_guard
 from gelert.core.errors import InputError
 from gelert.core.taxonomy import Axis
 from gelert.evals.benches import Labelled, load_labelled
 from gelert.evals.metrics import Interval
 from gelert.evals.run import Judged, axis_figures, evaluate, figures, latency, localisation
+from gelert.guard.guard import Guard
 
 EPILOG = """\b
 Examples:
@@ -25,6 +26,7 @@ Examples:
 
 @click.command("eval", epilog=EPILOG)
 @guard_option
+@at_once_option
 @click.option(
     "--data",
     "data",
@@ -40,7 +42,13 @@ Examples:
 @click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    guard_name: str | None, data: tuple[Path, ...], out: Path | None, draws: int, seed: int, as_json: bool
+    guard_name: str | None,
+    at_once: int | None,
+    data: tuple[Path, ...],
+    out: Path | None,
+    draws: int,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Judge labelled runs and print the guard's figures, per source and in all.
 
@@ -52,18 +60,18 @@ def command(
         print(f"refused  {refusal}", file=sys.stderr)
     if not loaded.labelled:
         raise InputError("expected at least one run labelled safe or unsafe, got none; see docs on formats for labels")
-    judged = _judge(guard_name, loaded.labelled, out)
+    judged = _judge(open_guard(guard_name, at_once), loaded.labelled, out)
     report = _report(judged, draws, seed)
     print(json.dumps(report, indent=2) if as_json else _table(report))
     if loaded.refused or any(j.alarm is None for j in judged):
         sys.exit(2)
 
 
-def _judge(guard_name: str | None, examples: Sequence[Labelled], out: Path | None) -> list[Judged]:
+def _judge(guard: Guard, examples: Sequence[Labelled], out: Path | None) -> list[Judged]:
     from rich.console import Console
     from rich.progress import track
 
-    found = evaluate(open_guard(guard_name), examples, out)
+    found = evaluate(guard, examples, out)
     console = Console(stderr=True)
     shown = track(found, total=len(examples), description="judging", console=console, disable=not console.is_terminal)
     return list(shown)

@@ -1,12 +1,17 @@
 """Which guard a command line means: the default, a card, or a published checkpoint behind an endpoint."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gelert.core.errors import InputError
 from gelert.guard.card import default_card, kind
 from gelert.guard.guard import Guard, HeadGuard
+
+if TYPE_CHECKING:
+    from gelert.backends.http import Endpoint
 
 GUARD_HELP = (
     "A guard card (folder or guard.toml), or a published checkpoint as CONTRACT@URL#MODEL[,FINE_MODEL], such as"
@@ -16,16 +21,25 @@ GUARD_HELP = (
 )
 
 
-def open_guard(name: str | None) -> Guard:
+def open_guard(name: str | None, at_once: int | None = None) -> Guard:
     """The guard that ``--guard`` names.
 
+    Args:
+        name: of the card or endpoint; the default guard where it is None.
+        at_once: runs that an endpoint is asked about at once; ``Endpoint`` says how many where it is None.
+
     Raises:
-        InputError: the name is neither a card nor CONTRACT@URL#MODEL.
+        InputError: the name is neither a card nor CONTRACT@URL#MODEL, or ``at_once`` is of no endpoint.
     """
+    if name is not None and "@" in name and not Path(name).exists():
+        return _endpoint(name, at_once)
+    if at_once is not None:
+        raise InputError(
+            f"expected --at-once with --guard CONTRACT@URL#MODEL, got {name or 'the default guard'!r}, which runs on"
+            " this machine and judges one run after another"
+        )
     if name is None:
         return HeadGuard.load(default_card())
-    if "@" in name and not Path(name).exists():
-        return _endpoint(name)
     path = Path(name)
     if not path.exists():
         raise InputError(f"expected a guard card or CONTRACT@URL#MODEL, got {name!r}, which does not exist")
@@ -53,20 +67,25 @@ def _cascade(path: Path) -> Guard:
     return Cascade(card, HeadGuard.load(first), found)
 
 
-def _endpoint(name: str) -> Guard:
+def _endpoint(name: str, at_once: int | None) -> Guard:
     from gelert.backends.http import Endpoint, HttpBackend
     from gelert.guard.endpoint import EndpointGuard
 
     contract, _, address = name.partition("@")
     if address.startswith("recorded:"):
+        if at_once is not None:
+            raise InputError("expected no --at-once with recorded answers, which come one after another")
         return _recorded(contract, Path(address.removeprefix("recorded:")))
     url, _, models = address.partition("#")
     model, _, fine = models.partition(",")
     if not model:
         raise InputError(f"expected CONTRACT@URL#MODEL, got {name!r} without a #MODEL")
-    return EndpointGuard(
-        HttpBackend(Endpoint(url, model)), contract, HttpBackend(Endpoint(url, fine)) if fine else None
-    )
+    first = HttpBackend(_asked(Endpoint(url, model), at_once))
+    return EndpointGuard(first, contract, HttpBackend(_asked(Endpoint(url, fine), at_once)) if fine else None)
+
+
+def _asked(endpoint: "Endpoint", at_once: int | None) -> "Endpoint":
+    return endpoint if at_once is None else replace(endpoint, max_concurrency=at_once)
 
 
 def _recorded(contract: str, path: Path) -> Guard:
@@ -78,3 +97,11 @@ def _recorded(contract: str, path: Path) -> Guard:
 
 guard_option = click.option("--guard", "guard_name", metavar="GUARD", default=None, help=GUARD_HELP)
 """The ``--guard`` option, the same on every command."""
+
+at_once_option = click.option(
+    "--at-once",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Runs that a guard behind an endpoint is asked about at once. Default: 8.",
+)
+"""The ``--at-once`` option, the same on every command that judges many runs."""

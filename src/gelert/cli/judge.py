@@ -3,12 +3,13 @@
 import json
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import click
 
 from gelert.backends.base import in_order
-from gelert.cli.guards import guard_option, open_guard
+from gelert.cli.guards import at_once_option, guard_option, open_guard
 from gelert.cli.show import as_json, line
 from gelert.core.example import Example, Refusal
 from gelert.core.taxonomy import Taxonomy
@@ -22,6 +23,7 @@ Examples:
   gelert judge logs/ --json > verdicts.jsonl
   codex exec ... ; gelert judge ~/.codex/sessions --fail-on unsafe
   gelert judge logs/ --html report.html
+  gelert judge logs/ --guard agentdog-1.0-coarse@http://127.0.0.1:8000/v1#my-adapter --at-once 64
 
 \b
 Exit code:
@@ -34,6 +36,7 @@ Exit code:
 @click.command(epilog=EPILOG)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @guard_option
+@at_once_option
 @click.option(
     "--setting",
     type=click.Choice([s.value for s in Setting]),
@@ -47,6 +50,7 @@ Exit code:
 def command(
     paths: tuple[str, ...],
     guard_name: str | None,
+    at_once: int | None,
     setting: str | None,
     format_name: str,
     as_lines: bool,
@@ -56,54 +60,82 @@ def command(
 ) -> None:
     """Judge agent logs: one line a trajectory with verdict, risk, the three axes and the steps that carry the evidence.
 
-    PATH is a file (JSON, JSON Lines, gzip), a folder, or - for standard input; the format is found by content.
+    PATH is a file (JSON, JSON Lines, gzip), a folder, or - for standard input; the format is found by content. Runs are
+    read as they are needed, and verdicts come in their order, each as soon as those before it.
     """
-    found = list(_read(paths, format_name, Setting(setting) if setting else None))
-    examples = [f for f in found if isinstance(f, Example)]
-    refusals = [f for f in found if isinstance(f, Refusal)]
-    for refusal in refusals:
-        print(f"refused  {refusal}", file=sys.stderr)
-    judged: list[tuple[Example, Verdict]] = []
-    if examples:
-        guard = open_guard(guard_name)
-        taxonomy = Taxonomy.load()
-        for example, verdict in _progress(_judge(guard, examples), len(examples), show=not quiet):
-            judged.append((example, verdict))
+    options = format_name, Setting(setting) if setting else None
+    found, seen = _read(paths, *options), _Seen()
+    shown = not quiet and sys.stderr.isatty()
+    total = sum(isinstance(f, Example) for f in _read(paths, *options)) if shown and "-" not in paths else None
+    examples = _examples(found, seen)
+    first = next(examples, None)
+    if first is not None:
+        guard = open_guard(guard_name, at_once)
+        taxonomy, kept = Taxonomy.load(), list[tuple[Example, Verdict]]()
+        for example, verdict in _progress(_judge(guard, chain([first], examples)), total, show=shown):
+            seen.judged(verdict)
+            if html:
+                kept.append((example, verdict))
             row = as_json(example, verdict, guard.name) if as_lines else None
             print(json.dumps(row, ensure_ascii=True) if row else line(example, verdict, taxonomy), flush=True)
         if html:
             from gelert.report.page import write
 
-            write(html, judged, taxonomy, guard.name)
-    sys.exit(_exit_code(judged, refusals, fail_on))
+            write(html, kept, taxonomy, guard.name)
+    sys.exit(seen.exit_code(fail_on))
+
+
+class _Seen:
+    """What the exit code goes by."""
+
+    def __init__(self) -> None:
+        self.any = self.unsafe = self.failed = False
+
+    def judged(self, verdict: Verdict) -> None:
+        self.any = True
+        self.unsafe |= isinstance(verdict, Unsafe)
+        self.failed |= isinstance(verdict, Unreadable)
+
+    def exit_code(self, fail_on: str | None) -> int:
+        if self.failed or not self.any:
+            return 2
+        return 1 if fail_on == "unsafe" and self.unsafe else 0
 
 
 def _read(paths: tuple[str, ...], format_name: str, setting: Setting | None) -> Iterator[Example | Refusal]:
     from gelert.guard.formats import read
 
-    for path in paths:
-        yield from read("-" if path == "-" else Path(path), format=format_name, setting=setting)
+    # All are opened first: a path that is not there is told before anything is judged.
+    opened = [read("-" if path == "-" else Path(path), format=format_name, setting=setting) for path in paths]
+    return chain.from_iterable(opened)
 
 
-def _judge(guard: Guard, examples: list[Example]) -> Iterator[tuple[Example, Verdict]]:
+def _examples(found: Iterator[Example | Refusal], seen: _Seen) -> Iterator[Example]:
+    """The runs; what is refused is told as it is met."""
+    for one in found:
+        if isinstance(one, Example):
+            yield one
+        else:
+            seen.failed = True
+            print(f"refused  {one}", file=sys.stderr)
+
+
+def _judge(guard: Guard, examples: Iterator[Example]) -> Iterator[tuple[Example, Verdict]]:
     """Each example with its verdict, in order; as many are judged at once as the guard is best asked."""
-    verdicts = in_order(guard.judge, (example.trajectory for example in examples), guard.concurrency)
-    return zip(examples, verdicts, strict=True)
+
+    def work(example: Example) -> tuple[Example, Verdict]:
+        return example, guard.judge(example.trajectory)
+
+    return in_order(work, examples, guard.concurrency)
 
 
 def _progress(
-    judged: Iterator[tuple[Example, Verdict]], total: int, *, show: bool
+    judged: Iterator[tuple[Example, Verdict]], total: int | None, *, show: bool
 ) -> Iterator[tuple[Example, Verdict]]:
-    if not show or not sys.stderr.isatty() or total < 3:
+    if not show or (total is not None and total < 3):
         yield from judged
         return
     from rich.console import Console
     from rich.progress import track
 
     yield from track(judged, total=total, description="judging", console=Console(stderr=True), transient=True)
-
-
-def _exit_code(judged: list[tuple[Example, Verdict]], refusals: list[Refusal], fail_on: str | None) -> int:
-    if refusals or not judged or any(isinstance(v, Unreadable) for _, v in judged):
-        return 2
-    return 1 if fail_on == "unsafe" and any(isinstance(v, Unsafe) for _, v in judged) else 0

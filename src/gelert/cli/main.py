@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "gelert.cli.memory",
         "Text in an adapter, word for word: how much fits, and the proof of it.",
     ),
-    "model": ("gelert.cli.model", "Fetch and list base models."),
+    "model": ("gelert.cli.model", "Fetch and list base models; adapters of a running server."),
     "policy": ("gelert.cli.policy", "Check a policy file, and try it on recorded runs."),
     "serve": ("gelert.cli.serve", "A guard as a service in front of agents, with a record of each decision."),
     "taxonomy": ("gelert.cli.taxonomy", "Show the three axes of a diagnosis, and check own leaves."),

@@ -1,14 +1,16 @@
-"""``gelert model``: fetch, check and list the base models."""
+"""``gelert model``: fetch, check and list the base models; list and load what a server has."""
 
 import json
 from pathlib import Path
 
 import click
 
+from gelert.cli.model_served import load, served, unload
+
 
 @click.group()
 def command() -> None:
-    """Fetch and list base models."""
+    """Fetch and list base models; see and change what a running server has."""
 
 
 @command.command()
@@ -58,3 +60,7 @@ def list_models(as_json: bool) -> None:
         click.echo(f"{row.name}  {where}\n    {row.about}; {row.licence}; {row.source}")
         if not row.installed:
             click.echo(f"    gelert model pull {row.name}")
+
+
+for of_a_server in (served, load, unload):
+    command.add_command(of_a_server)
