@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from gelert.core.errors import InputError, missing_extra
 
 if TYPE_CHECKING:
     from gelert.worlds.episode import Episode
+    from gelert.worlds.replicas import Plan
 
 HELP = """\
   TOOL {"argument": "value"}   call a tool         answer TEXT   end with an answer
@@ -147,15 +149,33 @@ def _show_changes(episode: "Episode", *, err: bool = False) -> None:
             click.echo(f"    from outside: {row['taint']}", err=err)
 
 
-@click.command(epilog="\b\nExamples:\n  gelert worlds serve\n  gelert worlds serve mail my-world.json --port 18080")
+@click.command(
+    epilog="""\b
+Examples:
+  gelert worlds serve
+  gelert worlds serve mail my-world.json --port 18080
+  gelert worlds serve --replicas 4
+"""
+)
 @click.argument("worlds", nargs=-1, metavar="[WORLD|FILE]...")
 @click.option("--host", default="127.0.0.1", show_default=True, help="There is no authentication: keep it local.")
 @click.option("--port", default=18080, show_default=True)
 @click.option("--most", default=10_000, show_default=True, help="Episodes at once.")
 @click.option("--seconds", default=7200.0, show_default=True, help="That an episode lives after its last call.")
 @click.option("--seed", default=0, show_default=True, help="Of the sampler.")
-def serve(worlds: tuple[str, ...], host: str, port: int, most: int, seconds: float, seed: int) -> None:
-    """Serve worlds over HTTP: catalogue, episodes, tool calls, rewards."""
+@click.option(
+    "--replicas",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Processes behind the port, which share --most; as many as there are cores is a good number.",
+)
+def serve(worlds: tuple[str, ...], host: str, port: int, most: int, seconds: float, seed: int, replicas: int) -> None:
+    """Serve worlds over HTTP: catalogue, episodes, tool calls, rewards.
+
+    With replicas, an episode lives in the process that began it, and its calls reach it through whichever takes them.
+    One that dies is started anew; what it held is lost, and is answered with 410.
+    """
     try:
         import uvicorn
 
@@ -167,10 +187,33 @@ def serve(worlds: tuple[str, ...], host: str, port: int, most: int, seconds: flo
     from gelert.worlds.catalogue import catalogue
     from gelert.worlds.episodes import Episodes, settle_collector
 
-    episodes = Episodes(catalogue(worlds), most=most, seconds=seconds, seed=seed)
+    found = catalogue(worlds)
+    if replicas > 1:
+        from gelert.worlds.replicas import Plan
+
+        _serve_replicas(Plan(worlds, host, port, replicas, most, seconds, seed))
+        return
+    episodes = Episodes(found, most=most, seconds=seconds, seed=seed)
     settle_collector()
     click.echo(f"{len(episodes.tasks)} tasks on http://{host}:{port}", err=True)
     uvicorn.run(app(episodes), host=host, port=port, log_level="warning")
+
+
+def _serve_replicas(plan: "Plan") -> None:
+    """Until SIGINT or SIGTERM, which end all of them."""
+    import signal
+
+    from gelert.worlds.replicas import serve as serve_replicas
+
+    def ready(host: str, port: int) -> None:
+        click.echo(f"{plan.count} replicas on http://{host}:{port}", err=True)
+
+    def stop(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    with suppress(KeyboardInterrupt):
+        serve_replicas(plan, ready, lambda line: click.echo(line, err=True))
 
 
 @click.command(

@@ -61,6 +61,7 @@ class Episodes:
         most: episodes at once.
         seconds: that an episode lives after its last call.
         seed: of the sampler.
+        prefix: that every identifier begins with.
         clock: seconds, ever rising.
     """
 
@@ -71,9 +72,11 @@ class Episodes:
         most: int = 10_000,
         seconds: float = 7200.0,
         seed: int = 0,
+        prefix: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._families, self._most, self._seconds, self._clock = dict(families), most, seconds, clock
+        self._prefix = prefix
         self.tasks: dict[str, Task] = {one.name: one for family in families.values() for one in tasks(family)}
         self._beginnings: OrderedDict[str, Beginning] = OrderedDict()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
@@ -123,7 +126,7 @@ class Episodes:
             )
         if scenario == "clean":
             wanted = Task(wanted.family, wanted.binding)
-        key, episode = secrets.token_urlsafe(12), Episode(self._beginning(wanted))
+        key, episode = self._prefix + secrets.token_urlsafe(12), Episode(self._beginning(wanted))
         self._kept[key] = _Kept(episode, self._clock() + self._seconds)
         return key, episode
 
