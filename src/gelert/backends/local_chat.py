@@ -36,7 +36,7 @@ ADAPTER = "adapter_config.json"
 def opening(model: "LanguageModel | Letters", messages: Sequence[Message]) -> list[int] | Failure:
     """The tokens before an answer to ``messages``; a ``Failure`` if the chat template cannot tell them."""
     found = _parts(model, messages)
-    return found if isinstance(found, Failure) else [token for _, tokens in found for token in tokens]
+    return found if isinstance(found, Failure) else _tokens(model, messages, found)
 
 
 def following(model: "LanguageModel | Letters", messages: Sequence[Message]) -> list[int] | Failure:
@@ -49,14 +49,11 @@ def following(model: "LanguageModel | Letters", messages: Sequence[Message]) -> 
     found = _parts(model, messages)
     if isinstance(found, Failure):
         return found
-    at = [place for place, _ in found].index(len(messages) - 2)
-    return [token for _, tokens in found[at + 1 :] for token in tokens]
+    return _tokens(model, messages, found[found.index(len(messages) - 2) + 1 :])
 
 
-def _parts(
-    model: "LanguageModel | Letters", messages: Sequence[Message]
-) -> list[tuple[int | None, list[int]]] | Failure:
-    """What the chat template makes of messages, in order: the tokens of each, by its place, and those around them."""
+def _parts(model: "LanguageModel | Letters", messages: Sequence[Message]) -> list[str | int] | Failure:
+    """What the chat template makes of messages, in order: the places of messages, and the text around them."""
     from jinja2 import TemplateError
 
     turns = [{"role": one.role, "content": f"\ue000{at}\ue001"} for at, one in enumerate(messages)]
@@ -64,15 +61,20 @@ def _parts(
         told = model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     except (TemplateError, ValueError):
         return _unsupported(model, "refuses them")
-    parts = _PLACE.split(cast("str", told))
-    if {int(place) for place in parts[1::2]} != set(range(len(messages))):
+    parts = [int(part) if at % 2 else part for at, part in enumerate(_PLACE.split(cast("str", told)))]
+    if not set(range(len(messages))).issubset(parts):
         return _unsupported(model, "leaves some out")
-    return [
-        (int(part), model.encode(messages[int(part)].content))
-        if at % 2
-        else (None, model.tokenizer.encode(part, add_special_tokens=False))
-        for at, part in enumerate(parts)
-    ]
+    return parts
+
+
+def _tokens(model: "LanguageModel | Letters", messages: Sequence[Message], parts: Sequence[str | int]) -> list[int]:
+    ids: list[int] = []
+    for part in parts:
+        if isinstance(part, int):
+            ids += model.encode(messages[part].content)
+        else:
+            ids += model.tokenizer.encode(part, add_special_tokens=False)
+    return ids
 
 
 class LocalChat:
@@ -120,7 +122,7 @@ class LocalChat:
         folder = Path(name)
         if not (folder / ADAPTER).is_file():
             return cls(LocalModel.load(name, dtype=dtype), seed=seed)
-        model = LocalModel.load(_base(folder), dtype=dtype)
+        model = LocalModel.load(base(folder), dtype=dtype)
         from gelert.lm.peft import load  # the extra is there now
 
         return cls(model, load(model.model, [folder]), seed=seed)
@@ -211,8 +213,12 @@ def _unsupported(model: "LanguageModel | Letters", why: str) -> Failure:
     return Failure(reason, FailureKind.UNSUPPORTED)
 
 
-def _base(folder: Path) -> str:
-    """The model that an adapter was made for."""
+def base(folder: Path) -> str:
+    """The model that an adapter was made for.
+
+    Raises:
+        ModelError: its configuration cannot be read, or names none.
+    """
     try:
         found: object = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:

@@ -106,10 +106,10 @@ class Rollout(Generic[Place]):
         told = _told(following(self._model, self.talk.messages))
         if ended and told[0] in self._ends:
             del told[0]
-        self._add(told, own=False)
-        if self._most is not None and len(self.context) >= self._most:
+        if self._most is not None and len(self.context) + len(told) >= self._most:
             self.talk.end(Ending.FULL)
             return []
+        self._add(told, own=False)
         return told
 
     def _add(self, tokens: Sequence[int], *, own: bool) -> None:
