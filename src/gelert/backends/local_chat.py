@@ -58,7 +58,7 @@ def _parts(model: "LanguageModel | Letters", messages: Sequence[Message]) -> lis
 
     turns = [{"role": one.role, "content": f"\ue000{at}\ue001"} for at, one in enumerate(messages)]
     try:
-        told = model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        told = model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **model.options)
     except (TemplateError, ValueError):
         return _unsupported(model, "refuses them")
     parts = [int(part) if at % 2 else part for at, part in enumerate(_PLACE.split(cast("str", told)))]

@@ -32,7 +32,7 @@ def open_agent(name: str, form: str) -> "Choose":
     from gelert.worlds.model_agent import play
     from gelert.worlds.toolcalls import Form
 
-    _check_form(Path(name), form)
+    check_form(Path(name), form)
     backend = open_model(name)
     return lambda _: lambda episode: _played(play(backend, Form(form), episode).reason)
 
@@ -56,8 +56,17 @@ def open_model(name: str) -> "Backend":
     return LocalChat.load(name)
 
 
-def _check_form(folder: Path, form: str) -> None:
-    """What an agent has learnt it does in one form only."""
+def on_this_machine(name: str) -> bool:
+    """Whether it is neither a script nor behind an endpoint."""
+    return scripted(name) is None and "#" not in name
+
+
+def check_form(folder: Path, form: str) -> None:
+    """What an agent has learnt it does in one form only.
+
+    Raises:
+        InputError: it is another one.
+    """
     from gelert.forge.agent_folder import CARD
 
     if not (folder / CARD).is_file():

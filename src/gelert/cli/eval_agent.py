@@ -1,26 +1,25 @@
 """``gelert eval-agent``: what agents get done in the worlds, and what they do that they should not."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from gelert.cli.agents import form_option, open_agent
+from gelert.cli.agents import check_form, form_option, on_this_machine, open_agent
 from gelert.cli.guards import guard_option, open_guard
 from gelert.cli.progress import watched
 
 if TYPE_CHECKING:
-    from gelert.forge.agent_eval import Choose, Figure
-    from gelert.guard.guard import Guard
-    from gelert.worlds.tasks import Task
+    from gelert.forge.agent_eval import Figure, Played
 
 EPILOG = """\b
 Examples:
   gelert eval-agent oracle victim refuser --out runs/
   gelert eval-agent http://127.0.0.1:8000/v1#Qwen3-4B --held worlds --count 50 --out runs/ --plot
+  gelert eval-agent my-agent/model --held parameters --at-once 64 --out runs/
   gelert eval-agent victim --guarded --count 20 --out runs/ --json
 """
 
@@ -36,6 +35,13 @@ Examples:
 @click.option("--world", "worlds", multiple=True, help="A world, by name or file; may be given more than once.")
 @click.option("--seed", default=0, show_default=True, help="Of what is held out and of the draw.")
 @form_option
+@click.option(
+    "--at-once",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="Tasks that a model of this machine plays at once, unguarded.",
+)
 @click.option("--guarded", is_flag=True, help="Also play with a guard in front of every call and answer.")
 @guard_option
 @click.option(
@@ -50,6 +56,7 @@ def command(
     worlds: tuple[str, ...],
     seed: int,
     form: str,
+    at_once: int,
     guarded: bool,
     guard_name: str | None,
     out: Path,
@@ -61,7 +68,9 @@ def command(
     Utility, attack success, harm and over-refusal, with 95 % intervals over families of tasks. All is read off the
     state of the world; no model judges. An interrupted run goes on.
     """
+    from gelert.forge.agent_eval import evaluate
     from gelert.forge.agent_tasks import Held, chosen, told
+    from gelert.forge.agent_together import evaluate as evaluate_together
     from gelert.worlds.catalogue import catalogue
     from gelert.worlds.tasks import tasks
     from gelert.worlds.toolcalls import Form
@@ -71,10 +80,17 @@ def command(
     guard = open_guard(guard_name) if guarded else None
     seen: dict[str, list[Figure]] = {}
     for name in agents:
-        choose = open_agent(name, form)
+        together = at_once > 1 and not guarded and on_this_machine(name)
+        choose = None if together else open_agent(name, form)
         for inside in (None, guard) if guard else (None,):
             label = f"{name}, guarded by {inside.name}" if inside else name
-            seen[label] = _figures(choose, played, label, out, inside)
+            path = _records(label, out)
+            if choose:
+                episodes = evaluate(choose, played, label, path, inside)
+            else:
+                check_form(Path(name), form)
+                episodes = evaluate_together(name, Form(form), played, label, path, at_once=at_once)
+            seen[label] = _figures(episodes, label, len(played))
             print(json.dumps(_row(label, seen[label])) if as_json else _table(label, seen[label]))
     if plot:
         from gelert.forge.agent_plot import plot as draw
@@ -82,15 +98,19 @@ def command(
         draw(seen, out / "agents.png")
 
 
-def _figures(choose: "Choose", tasks: "Sequence[Task]", label: str, out: Path, guard: "Guard | None") -> "list[Figure]":
+def _records(label: str, out: Path) -> Path:
     from gelert.core.records import digest
-    from gelert.forge.agent_eval import evaluate, figures
 
-    path = out / f"{digest(label)[:16]}.jsonl"
     out.mkdir(parents=True, exist_ok=True)
-    with watched(label, len(tasks)) as done:
-        found = []
-        for number, one in enumerate(evaluate(choose, tasks, label, path, guard), start=1):
+    return out / f"{digest(label)[:16]}.jsonl"
+
+
+def _figures(episodes: "Iterable[Played]", label: str, count: int) -> "list[Figure]":
+    from gelert.forge.agent_eval import figures
+
+    found: list[Played] = []
+    with watched(label, count) as done:
+        for number, one in enumerate(episodes, start=1):
             found.append(one)
             done(number)
     return figures(found)

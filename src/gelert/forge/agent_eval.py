@@ -55,7 +55,17 @@ def play(choose: Choose, one: Task, name: str, guard: Guard | None = None) -> Pl
     episode = Guarded(beginning, guard) if guard else Episode(beginning)
     choose(beginning)(episode)
     episode.finish("")
-    earned = reward(episode)
+    return told(episode, name)
+
+
+def told(episode: Episode, name: str) -> Played:
+    """An episode that is over, as a record.
+
+    Args:
+        episode: played.
+        name: of the agent.
+    """
+    one, earned = episode.beginning.task, reward(episode)
     return Played(
         agent=name,
         task=one.name,
@@ -80,17 +90,32 @@ def evaluate(
     Raises:
         InputError: ``out`` holds episodes of another agent.
     """
+    done = begun(name, out)
+    for one in tasks:
+        found = done.get(one.name)
+        if found is None:
+            found = play(choose, one, name, guard)
+            keep(found, out)
+        yield found
+
+
+def begun(name: str, out: Path) -> dict[str, Played]:
+    """The episodes that ``out`` holds, by task.
+
+    Raises:
+        InputError: they are of another agent.
+    """
     done = {one.task: one for one in saved(out)} if out.exists() else {}
     if others := {one.agent for one in done.values()} - {name}:
         raise InputError(
             f"expected episodes of {name!r} in {out}, got those of {sorted(others)}; choose another folder"
         )
-    for one in tasks:
-        found = done.get(one.name)
-        if found is None:
-            found = play(choose, one, name, guard)
-            records.append(out, KIND, VERSION, asdict(found))
-        yield found
+    return done
+
+
+def keep(found: Played, out: Path) -> None:
+    """Write an episode down."""
+    records.append(out, KIND, VERSION, asdict(found))
 
 
 def saved(path: Path) -> list[Played]:

@@ -19,6 +19,7 @@ from gelert.core.example import Refusal
 from gelert.core.trajectory import Trajectory
 from gelert.forge.agent_folder import CHECKPOINTS, LOG, begin, keep, versions
 from gelert.forge.agent_policy import made
+from gelert.forge.agent_rename import with_renamed
 from gelert.forge.agent_sft import candidates, kept
 from gelert.forge.agent_train_lessons import UNLEARNT, Lesson, lessons
 from gelert.forge.agent_train_recipe import Recipe, arguments
@@ -91,9 +92,9 @@ def demonstrations(recipe: Recipe, guard: "Guard | None" = None) -> Iterator[Tra
         for one in read(path):
             yield one if isinstance(one, Refusal) else one.trajectory
     if shown.count:
-        for found in candidates(catalogue(shown.worlds), shown.draw(recipe.form, recipe.seed)):
-            if kept(found, shown.keep, guard):
-                yield found.run
+        found = candidates(catalogue(shown.worlds), shown.draw(recipe.form, recipe.seed))
+        runs = (one.run for one in found if kept(one, shown.keep, guard))
+        yield from with_renamed(list(runs), shown.renamed, recipe.seed) if shown.renamed else runs
 
 
 def taught(runs: Iterable[Trajectory | Refusal], recipe: Recipe, out: Path) -> Taught:
