@@ -91,7 +91,8 @@ def measure(options: argparse.Namespace, url: str, runs: Sequence[Trajectory], a
         waits.append(time.perf_counter() - since)
         return verdict
 
-    with HttpBackend(Endpoint(url, options.model, max_concurrency=at_once, deadline_seconds=600)) as http:
+    endpoint = Endpoint(url, options.model, max_concurrency=at_once, read_seconds=600, deadline_seconds=600)
+    with HttpBackend(endpoint) as http:
         counted = Counted(http)
         guard = EndpointGuard(counted, options.contract)
         started = time.perf_counter()

@@ -13,11 +13,15 @@ from gelert.guard.guard import Guard, HeadGuard
 if TYPE_CHECKING:
     from gelert.backends.http import Endpoint
 
+BATCH_SECONDS = 600.0
+"""For an answer, where ``--at-once`` says that runs are judged in a batch."""
+
 GUARD_HELP = (
     "A guard card (folder or guard.toml), or a published checkpoint as CONTRACT@URL#MODEL[,FINE_MODEL], such as"
     " agentdog-1.5-coarse@http://127.0.0.1:8000/v1#AgentDoG1.5-4B,AgentDoG1.5-FG-4B; the second model is asked for the"
-    " diagnosis; CONTRACT@recorded:FILE replays answers; or the card of a cascade, which asks a second guard where a"
-    " first is unsure. Default: the guard that ships with Gelert."
+    " diagnosis; either may be an adapter loaded by name (gelert model load); CONTRACT@recorded:FILE replays"
+    " answers; or the card of a cascade, which asks a second guard where a first is unsure. Default: the guard that"
+    " ships with Gelert."
 )
 
 
@@ -85,7 +89,10 @@ def _endpoint(name: str, at_once: int | None) -> Guard:
 
 
 def _asked(endpoint: "Endpoint", at_once: int | None) -> "Endpoint":
-    return endpoint if at_once is None else replace(endpoint, max_concurrency=at_once)
+    """With the patience that a batch has: a server that works on many answers each of them late."""
+    if at_once is None:
+        return endpoint
+    return replace(endpoint, max_concurrency=at_once, read_seconds=BATCH_SECONDS, deadline_seconds=BATCH_SECONDS)
 
 
 def _recorded(contract: str, path: Path) -> Guard:
@@ -102,6 +109,7 @@ at_once_option = click.option(
     "--at-once",
     type=click.IntRange(1, 1024),
     metavar="N",
-    help="Runs that a guard behind an endpoint is asked about at once. Default: 8.",
+    help="Runs that a guard behind an endpoint is asked about at once, each with ten minutes for its answer instead of"
+    " 90 seconds. Default: 8.",
 )
 """The ``--at-once`` option, the same on every command that judges many runs."""
