@@ -1,9 +1,9 @@
 """A tokenizer that text cannot subvert: what a text spells is ordinary characters, never a control token."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tokenizers import Tokenizer
 
@@ -17,10 +17,13 @@ class Letters:
     Args:
         tokenizer: for decoding and templates; use ``encode`` for text.
         name: what messages call the model that it is of.
+        options: of its chat template, such as ``enable_thinking``.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
-        self.tokenizer, self.name = tokenizer, name
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", name: str, options: Mapping[str, Any] | None = None
+    ) -> None:
+        self.tokenizer, self.name, self.options = tokenizer, name, options or {}
 
     def encode(self, text: str) -> list[int]:
         """Tokens of ``text`` as ordinary characters: no control token, whatever the text spells.

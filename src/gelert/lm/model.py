@@ -1,7 +1,7 @@
 """Load a frozen causal language model, whole or its lower blocks only, with a tokenizer that text cannot subvert."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +42,11 @@ class LanguageModel:
     """SHA-256 that identifies the weights as stored, whatever type and number of blocks they were loaded with."""
     depth: int
     """Blocks that the stored model has; ``layers`` of them are loaded."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Of the chat template."""
+        return self._letters.options
 
     @property
     def body(self) -> blocks.Body:

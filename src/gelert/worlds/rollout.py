@@ -35,7 +35,7 @@ class Rollout(Generic[Place]):
         InputError: the chat template cannot tell the messages.
     """
 
-    __slots__ = ("_ends", "_mask", "_model", "_most", "completion", "cut", "prompt", "talk")
+    __slots__ = ("_ends", "_mask", "_model", "completion", "cut", "most", "prompt", "talk")
 
     @overload
     def __init__(
@@ -65,7 +65,7 @@ class Rollout(Generic[Place]):
         rules: Rules | None = None,
         most: int | None = None,
     ) -> None:
-        self._model, self._ends, self._most = model, ends(model), most
+        self._model, self._ends, self.most = model, ends(model), most
         place = Episode(beginning) if isinstance(beginning, Beginning) else beginning
         self.talk = Conversation(form, cast("Place", place), rules)
         self.prompt = _told(opening(model, self.talk.messages))
@@ -106,7 +106,7 @@ class Rollout(Generic[Place]):
         told = _told(following(self._model, self.talk.messages))
         if ended and told[0] in self._ends:
             del told[0]
-        if self._most is not None and len(self.context) + len(told) >= self._most:
+        if self.most is not None and len(self.context) + len(told) >= self.most:
             self.talk.end(Ending.FULL)
             return []
         self._add(told, own=False)
