@@ -45,13 +45,21 @@ test-ray: $(STAMP)  ## sweep over a Ray cluster of this machine
 	$(BIN)/pytest -m cluster
 
 # Each bridge has an environment of its own, without torch: the libraries ask for versions that exclude each other.
-BRIDGES := inspect openenv verifiers
+# transformers is for tokenizers and chat templates. verl wants torch, and an older transformers.
+BRIDGES := inspect openenv verifiers verl
 .venvs/%/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e ".[$*]" pytest hypothesis
+	$(@D)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e ".[$*]" pytest hypothesis transformers jinja2
 	touch $@
 
-test-bridges: $(BRIDGES:%=.venvs/%/.installed)  ## the worlds' bridges to Inspect, OpenEnv and verifiers
+.venvs/verl/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	grep -vE "^(transformers|tokenizers)==" constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/pip install -q --disable-pip-version-check -c $(@D)/constraints.txt torch
+	$(@D)/bin/pip install -q --disable-pip-version-check -c $(@D)/constraints.txt -e ".[verl]" pytest hypothesis
+	touch $@
+
+test-bridges: $(BRIDGES:%=.venvs/%/.installed)  ## the worlds' bridges to Inspect, OpenEnv, verifiers and verl
 	for name in $(BRIDGES); do .venvs/$$name/bin/pytest -m bridges tests/worlds/bridges/test_$$name.py || exit 1; done
 
 # Agent SDKs have environments of their own as well; the service that guards them runs in the same process.
