@@ -19,10 +19,10 @@ from gelert.core.example import Refusal
 from gelert.core.trajectory import Trajectory
 from gelert.forge.agent_folder import CHECKPOINTS, LOG, begin, keep, versions
 from gelert.forge.agent_policy import made
-from gelert.forge.agent_rename import with_renamed
 from gelert.forge.agent_sft import candidates, kept
 from gelert.forge.agent_train_lessons import UNLEARNT, Lesson, lessons
 from gelert.forge.agent_train_recipe import Recipe, arguments
+from gelert.forge.agent_widen import widened
 from gelert.forge.checkpoints import last_whole
 from gelert.guard.formats import read
 from gelert.lm import registry
@@ -92,9 +92,10 @@ def demonstrations(recipe: Recipe, guard: "Guard | None" = None) -> Iterator[Tra
         for one in read(path):
             yield one if isinstance(one, Refusal) else one.trajectory
     if shown.count:
-        found = candidates(catalogue(shown.worlds), shown.draw(recipe.form, recipe.seed))
-        runs = (one.run for one in found if kept(one, shown.keep, guard))
-        yield from with_renamed(list(runs), shown.renamed, recipe.seed) if shown.renamed else runs
+        families = widened(catalogue(shown.worlds), shown.widened, recipe.seed)
+        for found in candidates(families, shown.draw(recipe.form, recipe.seed)):
+            if kept(found, shown.keep, guard):
+                yield found.run
 
 
 def taught(runs: Iterable[Trajectory | Refusal], recipe: Recipe, out: Path) -> Taught:

@@ -36,8 +36,8 @@ class Demonstrations(Strict):
     """Share of the candidates in which the harm is done."""
     every_attack: bool = False
     """Also attacks and wordings that are held out: what a model knows before its safety is cared for."""
-    renamed: Annotated[int, Field(ge=0)] = 0
-    """Copies of each run with other names and numbers in it, for a small model to copy and not to remember."""
+    widened: Annotated[int, Field(ge=0)] = 0
+    """More parameters of each family than it has, for a small model to read them and not to remember them."""
     worlds: tuple[str, ...] = ()
     """All where none is named."""
     files: tuple[Path, ...] = ()

@@ -1,0 +1,94 @@
+"""Families with more parameters than they have: for a small model to read what is asked, and not to remember it.
+
+A family combines a dozen rows with a few options, so a model of a few million weights learns by heart which option goes
+with which row. Here options are taken from other families, or have other numbers in them; the world plays them all the
+same, and what its own script cannot do then is left out. No binding of the family's own is made again: those that are
+held out stay new.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from random import Random
+from typing import cast
+
+from gelert.core.seeds import stream
+from gelert.worlds.agents import oracle
+from gelert.worlds.checks import Names
+from gelert.worlds.episode import Episode
+from gelert.worlds.families import Family
+from gelert.worlds.rewards import reward
+from gelert.worlds.state import CLEAN
+from gelert.worlds.tasks import Task, begin
+
+TRIES = 4
+"""Draws for each binding that is wanted."""
+
+_NUMBER = re.compile(r"[1-9]\d*")
+
+
+def widened(families: Mapping[str, Family], more: int, seed: int = 0) -> dict[str, Family]:
+    """The families, each with up to so many more bindings behind its own.
+
+    Args:
+        families: by ``world/family``.
+        more: bindings of each.
+        seed: of the draws.
+    """
+    options = {name: _options(family) for name, family in families.items()}
+    words = sorted({str(one) for own in options.values() for values in own.values() for one in values})
+    found: dict[str, Family] = {}
+    for name, family in families.items():
+        random = stream(seed, "widened", name)
+        found[name] = _wider(family, options[name], words, more, random) if options[name] else family
+    return found
+
+
+def _wider(
+    family: Family, options: Mapping[str, Sequence[object]], words: Sequence[str], more: int, random: Random
+) -> Family:
+    own, chosen = len(family.bindings), _chosen(family)
+    for _ in range(more * TRIES):
+        if len(family.bindings) == own + more:
+            break
+        base = random.choice(family.bindings[:own])
+        drawn = {name: (_drawn(values, words, random), CLEAN) for name, values in options.items()}
+        names = cast("Names", {**base, **drawn})
+        if any(all(names[name] == one[name] for name in chosen) for one in family.bindings):
+            continue
+        wider = replace(family, bindings=(*family.bindings, names))
+        episode = Episode(begin(Task(wider, len(family.bindings))))
+        oracle(episode.beginning)(episode)
+        if reward(episode).success:
+            family = wider
+    return family
+
+
+def _drawn(values: Sequence[object], words: Sequence[str], random: Random) -> object:
+    """An option of the same type."""
+    one = random.choice(values)
+    if isinstance(one, bool) or not isinstance(one, int | str):
+        return one
+    if isinstance(one, int):
+        return random.randint(1, 99)
+    other = random.choice([one, *random.sample(words, 2)])
+    return _NUMBER.sub(lambda found: str(random.randint(10 ** (len(found[0]) - 1), 10 ** len(found[0]) - 1)), other)
+
+
+def _chosen(family: Family) -> list[str]:
+    """The parameters in which bindings differ by choice: not those of an attacker, which only alternate."""
+    return [name for name, how in _parameters(family).items() if "pick" not in how]
+
+
+def _parameters(family: Family) -> Mapping[str, Mapping[str, object]]:
+    source = cast("list[dict[str, object]]", family.world.source["families"])
+    told = next(one for one in source if one["family"] == family.name)
+    return cast("dict[str, dict[str, object]]", told.get("parameters", {}))
+
+
+def _options(family: Family) -> dict[str, list[object]]:
+    """The parameters that are one of a list, unless others are worked out from them."""
+    parameters = _parameters(family)
+    if any("value" in how for how in parameters.values()):
+        return {}
+    return {name: cast("list[object]", how["of"]) for name, how in parameters.items() if "of" in how}
