@@ -1,7 +1,8 @@
 """Worlds behind one port: calls a second by how many replicas share it, and how evenly.
 
 Clients are processes that write requests and read answers on kept connections, and nothing else, so that on a small
-machine most of it is left to the servers. Each episode is begun on one connection and called on another, at random.
+machine most of it is left to the servers. Each episode is begun on one connection and called on another, at random. The
+servers' own time a call says what they would do on cores of their own.
 
     python benchmarks/world_replicas.py [--replicas 1 2 4] [--clients 2] [--connections 32] [--calls 20000]
 """
@@ -10,14 +11,17 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import os
 import random
 import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 TASK = "mail/answer_mail/0/clean"
 CALL = {"tool_name": "read_mail", "arguments": {"mail": "m1"}}
@@ -69,8 +73,8 @@ def client(told: tuple[int, int, int, int]) -> tuple[float, float, list[float], 
 
 
 @contextmanager
-def served(replicas: int, port: int) -> Generator[int]:
-    """The port of so many replicas."""
+def served(replicas: int, port: int) -> Generator[list[int]]:
+    """The processes of so many replicas behind the port."""
     command = [sys.executable, "-m", "gelert.cli.main", "worlds", "serve", "mail", "--port", str(port)]
     process = subprocess.Popen([*command, "--replicas", str(replicas)], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -79,10 +83,21 @@ def served(replicas: int, port: int) -> Generator[int]:
     while time.monotonic() < until and not ready(port):
         time.sleep(0.1)
     try:
-        yield port
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as told:
+            rows = json.load(told).get("replicas", [{"process": process.pid}])
+        yield [row["process"] for row in rows]
     finally:
         process.terminate()
         process.wait()
+
+
+def cpu_seconds(processes: Sequence[int]) -> float:
+    """Of processor time that these have used."""
+    ticks = 0
+    for process in processes:
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def ready(port: int) -> bool:
@@ -95,19 +110,20 @@ def ready(port: int) -> bool:
 
 def measure(replicas: int, options: argparse.Namespace) -> str:
     """A row of the table."""
-    with served(replicas, options.port) as port, multiprocessing.get_context("spawn").Pool(options.clients) as pool:
-        each = options.connections // options.clients
+    port, each = options.port, options.connections // options.clients
+    with served(replicas, port) as processes, multiprocessing.get_context("spawn").Pool(options.clients) as pool:
         told = [(port, each, options.calls // options.clients, seed) for seed in range(options.clients)]
         pool.map(client, [(port, each, 200, seed) for seed in range(options.clients)])  # warm
+        used = cpu_seconds(processes)
         found = pool.map(client, told)
+        used = cpu_seconds(processes) - used
     seconds = max(end for _, end, _, _ in found) - min(began for began, _, _, _ in found)
     waits = sorted(wait for _, _, part, _ in found for wait in part)
     homes = Counter(home for _, _, _, part in found for home in part)
     spread = ", ".join(f"{homes[str(n)]}" for n in range(replicas))
-    p99 = waits[int(0.99 * len(waits))]
-    return (
-        f"{replicas:8}  {len(waits) / seconds:9,.0f}  {1e3 * statistics.median(waits):6.2f}  {1e3 * p99:6.2f}  {spread}"
-    )
+    p50, p99 = statistics.median(waits), waits[int(0.99 * len(waits))]
+    rate, own = len(waits) / seconds, 1e3 * used / len(waits)
+    return f"{replicas:8}  {rate:7,.0f}  {1e3 * p50:6.2f}  {1e3 * p99:6.2f}  {own:14.3f}  {spread}"
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -118,7 +134,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--calls", type=int, default=10_000)
     parser.add_argument("--port", type=int, default=18_085)
     options = parser.parse_args(words)
-    print("replicas  calls/s    p50 ms  p99 ms  episodes on each")
+    print("replicas  calls/s  p50 ms  p99 ms  server ms/call  episodes on each")
     for replicas in options.replicas:
         print(measure(replicas, options), flush=True)
 

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -108,6 +110,21 @@ def test_all_together_hold_so_many_episodes_and_no_more(tmp_path: Path) -> None:
     with replicas(tmp_path, 2, "--most", "4") as served:
         codes = [ask(served, "POST", "/episodes/start", CLEAN).status_code for _ in range(6)]
     assert codes == [200] * 4 + [429] * 2
+
+
+def test_a_port_is_free_again_at_once_and_is_not_shared_with_others(tmp_path: Path) -> None:
+    with replicas(tmp_path, 2) as served:
+        port = served.url.rpartition(":")[2]
+        with httpx.Client(base_url=served.url, trust_env=False) as client:
+            client.get("/health")  # a connection that the server closes
+            command = [sys.executable, "-m", "gelert.cli.main", "worlds", "serve", "--port", port, "--replicas", "2"]
+            out = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+            assert out.returncode == 2
+            assert f"expected a free port, got Address already in use (127.0.0.1:{port})" in out.stderr
+            served.process.terminate()
+            served.process.wait(30)
+    with replicas(tmp_path, 2, "--port", port) as again:
+        assert again.url == served.url
 
 
 async def _state(request: Request) -> JSONResponse:

@@ -155,15 +155,19 @@ def _end(replicas: Sequence[_Replica]) -> None:
 @contextmanager
 def _reserved(host: str, port: int) -> Generator[int]:
     """A port that the replicas share for as long as the block lasts; the socket that keeps it does not listen."""
+    # Asked for alone first: others who share theirs would share this one, and take half of what comes.
+    _bound(host, port, shared=False).close()
     with _bound(host, port) as kept:
         yield kept.getsockname()[1]
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bound(host: str, port: int, *, shared: bool = True) -> socket.socket:
     # The protocol is named, for asyncio turns Nagle's algorithm off on such sockets only.
     found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         found.bind((host, port))
     except OSError as fault:
         found.close()
