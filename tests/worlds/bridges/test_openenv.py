@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from gelert.worlds.agents import victim
-from gelert.worlds.episode import MOST_CALLS, Episode
-from gelert.worlds.tasks import begin
+from gelert.worlds.episode import MOST_CALLS, OVER, Episode
+from gelert.worlds.tasks import Task, begin
+from tests.worlds.bridges import tokens
 from tests.worlds.bridges.contract import TASKS, End, end, holds, parts, played
 
 pytest.importorskip("openenv", reason="OpenEnv is an extra; make test-bridges installs it")
@@ -21,14 +22,14 @@ pytestmark = pytest.mark.bridges
 
 
 @contextmanager
-def serving(**limits: Any) -> Generator[str]:
+def serving(tasks: Sequence[Task] = TASKS, **limits: Any) -> Generator[str]:
     """Where a server of worlds listens, for as long as the block runs."""
     import uvicorn
 
     from gelert.worlds.bridges.openenv_env import app
 
     server = uvicorn.Server(
-        uvicorn.Config(app(TASKS, **limits), port=0, log_level="error", timeout_graceful_shutdown=5)
+        uvicorn.Config(app(tasks, **limits), port=0, log_level="error", timeout_graceful_shutdown=5)
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -146,3 +147,34 @@ def test_the_task_interface_lists_what_can_be_begun() -> None:
         client.reset(**row)
         assert client.state().task == row["task"]
         assert httpx.post(f"{url}/gelert/task", json={"split": "hazard", "index": 10**6}).status_code == 400
+
+
+@pytest.mark.parametrize("name", tokens.NAMES)
+def test_a_rollout_over_a_server_has_the_golden_tokens(name: str) -> None:
+    from gelert.worlds.bridges.openenv_client import ServedEpisode
+    from gelert.worlds.rollout import Rollout
+
+    own, letters = tokens.golden()[name], tokens.byte_letters()
+    with serving(tokens.TASKS) as url, session(url) as client:
+        episode = ServedEpisode(client, own.task)
+        rollout: Any = Rollout(letters, tokens.FORM, episode)
+        for text in own.said:
+            assert (rollout.over, episode.total) == (False, None)
+            rollout.take(tokens.generated(letters, text))
+        assert rollout.over
+        assert letters.decode(rollout.prompt) == own.prompt
+        assert tokens.spans(letters, rollout.completion, rollout.mask) == own.spans
+        assert (episode.total, parts(episode.parts), client.state().changes) == (own.total, own.parts, own.changes)
+
+
+def test_an_episode_that_a_server_has_ended_is_over() -> None:
+    from gelert.worlds.bridges.openenv_client import ServedEpisode
+
+    with serving() as url, session(url) as client:
+        episode = ServedEpisode(client, TASKS[0].name)
+        assert episode.beginning.tools == begin(TASKS[0]).tools
+        results = [episode.call("no_such_tool", {"x": 1}) for _ in range(MOST_CALLS + 1)]
+        assert results[-1] == OVER != results[-2]
+        assert episode.total is not None
+        episode.finish("Done.")
+        assert client.state().step_count == MOST_CALLS + 1

@@ -97,11 +97,13 @@ def byte_letters() -> Any:
 
 
 def spans(letters: Any, completion: Sequence[int], mask: Sequence[int]) -> list[tuple[str, int]]:
-    """The texts of tokens whose masks are alike."""
+    """The texts of tokens whose masks are alike; they have no other tokens, so that texts stand for them."""
     pairs = zip(completion, mask, strict=True)
-    return [
+    found = [
         (letters.decode([one for one, _ in run]), int(own)) for own, run in groupby(pairs, key=lambda pair: pair[1])
     ]
+    assert letters.tokenizer.encode("".join(text for text, _ in found), add_special_tokens=False) == list(completion)
+    return found
 
 
 def generated(letters: Any, text: str) -> list[int]:

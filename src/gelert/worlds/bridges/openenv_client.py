@@ -6,21 +6,32 @@
         begun = client.reset(task="mail/answer_mail/0/clean")
         client.step(WorldAction(tool="read_mail", arguments={"mail": "m3"}))
         client.step(WorldAction(answer="Done.")).reward
+
+A model plays through it, and a trainer gets tokens and masks, as with an ``Episode``::
+
+        play(backend, Form.HERMES, ServedEpisode(client, "mail/answer_mail/0/clean"))
+        Rollout(model, Form.HERMES, ServedEpisode(client, "mail/answer_mail/0/clean"))
 """
 
 # pyright: reportMissingImports=false, reportUntypedBaseClass=false, reportUntypedFunctionDecorator=false
 # OpenEnv is an extra: where it is not installed, what it gives has no types.
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from gelert.core.errors import missing_extra
+from gelert.core.trajectory import ToolSpec
+from gelert.worlds.episode import OVER
 
 try:
     from openenv.core import EnvClient
     from openenv.core.client_types import StepResult
     from openenv.core.env_server import Action, Observation, State
+    from openenv.core.sync_client import SyncEnvClient
 except ModuleNotFoundError:
     raise missing_extra("gelert.worlds.bridges.openenv_client", "openenv") from None
 
@@ -74,3 +85,56 @@ class WorldClient(EnvClient[WorldAction, WorldObservation, WorldState]):
 
     def _parse_state(self, payload: dict[str, Any]) -> WorldState:
         return WorldState.model_validate(payload)
+
+
+@dataclass(frozen=True)
+class ServedBeginning:
+    """What an agent is told at the beginning of an episode on a server."""
+
+    policy: str
+    goal: str
+    tools: tuple[ToolSpec, ...]
+
+
+class ServedEpisode:
+    """An episode on a server, to be played as one's own is.
+
+    Args:
+        client: whose session has no other episode meanwhile.
+        task: its name.
+    """
+
+    def __init__(self, client: SyncEnvClient[WorldAction, WorldObservation, WorldState], task: str) -> None:
+        self._client = client
+        begun = client.reset(task=task).observation
+        tools = [one["function"] for one in begun.tools]
+        specs = [ToolSpec(one["name"], one["description"], json.dumps(one["parameters"])) for one in tools]
+        self.beginning = ServedBeginning(begun.system, begun.goal, tuple(specs))
+        self.total: float | None = None
+        """Its reward, once it is over."""
+        self.parts: Mapping[str, Any] = {}
+        """Of the reward."""
+
+    def call(self, tool: str, arguments: str | Mapping[str, object], said: str = "") -> str:
+        """Call a tool; gives the result as JSON text.
+
+        Args:
+            tool: its name.
+            arguments: JSON text of an object, or the object.
+            said: by the agent with the call; a server is not told.
+        """
+        del said
+        if self.total is not None:
+            return OVER
+        return self._step(WorldAction(tool=tool, arguments=arguments if isinstance(arguments, str) else {**arguments}))
+
+    def finish(self, answer: str) -> None:
+        """End with an answer to the user; more calls are refused."""
+        if self.total is None:
+            self._step(WorldAction(answer=answer))
+
+    def _step(self, action: WorldAction) -> str:
+        result = self._client.step(action)
+        if result.done:
+            self.total, self.parts = result.reward, result.metadata
+        return result.observation.result
