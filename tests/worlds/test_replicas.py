@@ -98,10 +98,13 @@ def test_a_replica_that_dies_is_started_anew_and_its_episodes_are_said_to_be_los
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_when_the_parent_ends_all_end(number: signal.Signals, tmp_path: Path) -> None:
     with replicas(tmp_path, 2) as served:
-        processes = [row["process"] for row in health(served)["replicas"]]
+        *_, told = [health(served) for _ in range(4)]  # so that they have asked one another
+        processes = [row["process"] for row in told["replicas"]]
         served.process.send_signal(number)
         assert served.process.wait(30) == (-9 if number == signal.SIGKILL else 0)
         until(lambda: not any(map(alive, processes)))
+        assert served.process.stderr is not None
+        assert number == signal.SIGKILL or served.process.stderr.read() == ""
         with pytest.raises(httpx.ConnectError):
             health(served)
 

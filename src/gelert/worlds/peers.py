@@ -144,8 +144,8 @@ async def listen(socket: Path, work: Callable[[Question], Awaitable[Answer]]) ->
                 task = asyncio.create_task(answer(number, content))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
-        except (OSError, EOFError, struct.error):
-            pass
+        except (OSError, EOFError, struct.error, asyncio.CancelledError):
+            pass  # the end of the connection, or of this server
         finally:
             for task in under_way:
                 task.cancel()
