@@ -64,18 +64,28 @@ class Sampler:
     def _messages(self, held: "_Held", told: Sequence[Sequence[int]]) -> list[list[int]]:
         """One message for each row, behind what it is told; the last token of each is not read."""
         said: list[list[int]] = [[] for _ in told]
-        logits = held.read(told)
-        busy = torch.ones(len(told), dtype=torch.bool, device=logits.device)
-        for _ in range(self._most):
+        self._speak(held, held.read(told), said)
+        return said
+
+    def _speak(self, held: "_Held", logits: Tensor, said: Sequence[list[int]]) -> None:
+        """Write the messages on, from what comes next in each row; where half of them have ended, the others alone."""
+        busy = torch.ones(len(said), dtype=torch.bool, device=logits.device)
+        while True:
             drawn = self._draw(logits)
             for row, (going, token) in enumerate(zip(busy.tolist(), drawn.tolist(), strict=True)):
                 if going:
                     said[row].append(token)
             busy &= ~torch.isin(drawn, self._ends)
-            if not busy.any() or len(max(said, key=len)) >= self._most:
-                break
+            going = busy.nonzero()[:, 0]
+            if not len(going) or max(map(len, said)) >= self._most:
+                return
+            if len(going) * 2 <= len(said):
+                part = held.part(going)
+                left = [said[row] for row in going.tolist()]
+                self._speak(part, part.step(drawn[going], busy[going]), left)
+                held.join(part, going)
+                return
             logits = held.step(drawn, busy)
-        return said
 
     def _draw(self, logits: Tensor) -> Tensor:
         if self._temperature <= 0:
@@ -110,6 +120,33 @@ class _Held:
             index = torch.tensor(rows, device=self._seen.device)
             self._cache.batch_select_indices(index)
             self._seen = self._seen[index]
+
+    def part(self, rows: Tensor) -> "_Held":
+        """A copy of some rows."""
+        found = _Held(self._net, len(rows))
+        for number, (keys, values) in enumerate(self._layers()):
+            found._cache.update(keys[rows], values[rows], number)
+        found._seen = self._seen[rows]
+        return found
+
+    def join(self, part: "_Held", rows: Tensor) -> None:
+        """Take over what was read in a copy of some rows."""
+        longer = part._seen.shape[1] - self._seen.shape[1]
+        cache = DynamicCache()
+        for number, (own, other) in enumerate(zip(self._layers(), part._layers(), strict=True)):
+            wider = [torch.nn.functional.pad(one, (0, 0, 0, longer)) for one in own]
+            for one, new in zip(wider, other, strict=True):
+                one[rows] = new
+            keys, values = wider
+            cache.update(keys, values, number)
+        self._cache = cache
+        self._seen = torch.nn.functional.pad(self._seen, (0, longer))
+        self._seen[rows] = part._seen
+
+    def _layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values [rows, heads, columns, width] of each block."""
+        layers: Any = self._cache.layers
+        return [(one.keys, one.values) for one in layers]
 
     def _forward(self, ids: Tensor, real: Tensor) -> Tensor:
         before = self._seen.sum(1, keepdim=True)
