@@ -130,6 +130,18 @@ def test_a_port_is_free_again_at_once_and_is_not_shared_with_others(tmp_path: Pa
         assert again.url == served.url
 
 
+def test_identifiers_begin_with_the_name_of_the_machine_for_a_proxy_to_go_by(tmp_path: Path) -> None:
+    with replicas(tmp_path, 2, "--name", "a") as one, replicas(tmp_path, 2, "--name", "b") as other:
+        machines = {"a": one, "b": other}
+        for name, served in machines.items():
+            keys = [begun(served) for _ in range(4)]
+            assert {key.split(".")[0] for key in keys} == {name}
+            for key in keys:
+                right, wrong = machines[key.split(".")[0]], next(m for m in machines.values() if m is not served)
+                assert ask(right, "POST", f"/episodes/{key}/tool-call", READ).json()["ok"]
+                assert ask(wrong, "POST", f"/episodes/{key}/tool-call", READ).status_code == 404
+
+
 async def _state(request: Request) -> JSONResponse:
     if request.url.path == "/health":
         return JSONResponse({"status": "ok", "episodes": 1, "tasks": 5})
@@ -203,10 +215,11 @@ def test_a_peer_with_too_much_to_do_is_not_asked_more(tmp_path: Path, monkeypatc
     asyncio.run(asked())
 
 
-@given(st.integers(0, 999), st.integers(0, 999), st.text(max_size=12))
-def test_an_identifier_says_where_its_episode_lives(replica: int, generation: int, key: str) -> None:
-    home = Home(replica, generation)
-    assert Home.of(f"/episodes/{home.prefix}{key}/tool-call") == home
+@given(st.integers(0, 999), st.integers(0, 999), st.sampled_from(["", "a", "7"]), st.text(max_size=12))
+def test_an_identifier_says_where_its_episode_lives(replica: int, generation: int, machine: str, key: str) -> None:
+    home = Home(replica, generation, machine)
+    assert Home.of(f"/episodes/{home.prefix}{key}/tool-call", machine) == home
+    assert Home.of(f"/episodes/{home.prefix}{key}/tool-call", "other") is None
 
 
 @given(st.text(max_size=30))

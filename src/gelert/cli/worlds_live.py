@@ -1,6 +1,7 @@
 """``gelert worlds play``, ``replay``, ``serve`` and ``bench``: worlds that are being used."""
 
 import json
+import re
 import sys
 from contextlib import suppress
 from dataclasses import asdict
@@ -149,12 +150,19 @@ def _show_changes(episode: "Episode", *, err: bool = False) -> None:
             click.echo(f"    from outside: {row['taint']}", err=err)
 
 
+def _name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if value and not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", value):
+        raise click.BadParameter(f"expected up to 32 letters, digits, - and _, got {value!r}")
+    return value
+
+
 @click.command(
     epilog="""\b
 Examples:
   gelert worlds serve
   gelert worlds serve mail my-world.json --port 18080
   gelert worlds serve --replicas 4
+  gelert worlds serve --replicas 4 --host 10.0.0.1 --name a   # and --name b on another machine, behind a proxy
 """
 )
 @click.argument("worlds", nargs=-1, metavar="[WORLD|FILE]...")
@@ -170,7 +178,15 @@ Examples:
     show_default=True,
     help="Processes behind the port, which share --most; as many as there are cores is a good number.",
 )
-def serve(worlds: tuple[str, ...], host: str, port: int, most: int, seconds: float, seed: int, replicas: int) -> None:
+@click.option(
+    "--name",
+    default="",
+    callback=_name,
+    help="This machine's among several: identifiers of episodes begin with NAME and a point, for a proxy to go by.",
+)
+def serve(
+    worlds: tuple[str, ...], host: str, port: int, most: int, seconds: float, seed: int, replicas: int, name: str
+) -> None:
     """Serve worlds over HTTP: catalogue, episodes, tool calls, rewards.
 
     With replicas, an episode lives in the process that began it, and its calls reach it through whichever takes them.
@@ -191,9 +207,11 @@ def serve(worlds: tuple[str, ...], host: str, port: int, most: int, seconds: flo
     if replicas > 1:
         from gelert.worlds.replicas import Plan
 
-        _serve_replicas(Plan(worlds, host, port, replicas, most, seconds, seed))
+        _serve_replicas(Plan(worlds, host, port, replicas, most, seconds, seed, name))
         return
-    episodes = Episodes(found, most=most, seconds=seconds, seed=seed)
+    from gelert.worlds.sharded import named
+
+    episodes = Episodes(found, most=most, seconds=seconds, seed=seed, prefix=named(name))
     settle_collector()
     click.echo(f"{len(episodes.tasks)} tasks on http://{host}:{port}", err=True)
     uvicorn.run(app(episodes), host=host, port=port, log_level="warning")

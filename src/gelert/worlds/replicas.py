@@ -48,6 +48,8 @@ class Plan:
     """That an episode lives after its last call."""
     seed: int
     """Of the sampler."""
+    name: str = ""
+    """Of this machine among several."""
 
 
 @dataclass
@@ -190,7 +192,7 @@ async def _serve(plan: Plan, number: int, generation: int, folder: Path, pipe: C
     from gelert.worlds.server import app
     from gelert.worlds.sharded import Home, Sharded
 
-    home, places = Home(number, generation), [folder / f"{at}.sock" for at in range(plan.count)]
+    home, places = Home(number, generation, plan.name), [folder / f"{at}.sock" for at in range(plan.count)]
     most = -(-plan.most // plan.count)
     kept = Episodes(catalogue(plan.worlds), most=most, seconds=plan.seconds, seed=plan.seed, prefix=home.prefix)
     peers = [Peer(place) for place in places]

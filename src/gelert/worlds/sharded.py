@@ -1,7 +1,8 @@
 """One of several servers behind one port: each holds episodes of its own, and passes on what belongs to another.
 
-The identifier of an episode says where it lives, ``REPLICA.GENERATION.KEY``, so nobody keeps a table. A replica that
-has ended is started anew as its next generation; what it held is lost, and whoever asks for it is told so (410).
+An episode's identifier says where it lives, ``REPLICA.GENERATION.KEY``, so nobody keeps a table. Before that stands the
+machine's name if it has one, for a proxy in front of several machines to go by. A replica that has ended is started
+anew as its next generation; what it held is lost, and whoever asks for it is told so (410).
 """
 
 import asyncio
@@ -31,22 +32,30 @@ class Home:
 
     replica: int
     generation: int
+    machine: str = ""
+    """Its name, if it has one."""
 
     @property
     def prefix(self) -> str:
         """What the identifiers of its episodes begin with."""
-        return f"{self.replica}.{self.generation}."
+        return f"{named(self.machine)}{self.replica}.{self.generation}."
 
     @classmethod
-    def of(cls, path: str) -> "Home | None":
-        """Where the episode in the path of a request lives; None if there is none of this form in it."""
-        parts = path.removeprefix("/episodes/").split(".", 2)
-        if not path.startswith("/episodes/") or len(parts) < 3:
+    def of(cls, path: str, machine: str = "") -> "Home | None":
+        """Where on this machine the episode in a request's path lives; None if there is none of this form in it."""
+        before = "/episodes/" + named(machine)
+        parts = path.removeprefix(before).split(".", 2)
+        if not path.startswith(before) or len(parts) < 3:
             return None
         numbers = parts[:2]
         if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in numbers):
             return None
-        return cls(int(numbers[0]), int(numbers[1]))
+        return cls(int(numbers[0]), int(numbers[1]), machine)
+
+
+def named(machine: str) -> str:
+    """What all identifiers of a machine's episodes begin with."""
+    return f"{machine}." if machine else ""
 
 
 class Sharded:
@@ -68,7 +77,7 @@ class Sharded:
             await self._own(scope, receive, send)
             return
         path: str = scope["path"]
-        home = Home.of(path)
+        home = Home.of(path, self._home.machine)
         if path == "/health":
             await _send(send, await self._health())
         elif home == self._home or (home is None and path != "/episodes/start" and path not in _SAMPLER):
@@ -82,7 +91,7 @@ class Sharded:
         if question.target == STATE:
             said = await through(self._own, Question("GET", "/health"))
             return _answer({"replica": self._home.replica, "process": os.getpid(), **from_json(said.body)})
-        home = Home.of(question.target)
+        home = Home.of(question.target, self._home.machine)
         return await through(self._own, question) if home in (None, self._home) else _lost(home)
 
     async def _passed(self, question: Question, home: Home | None) -> Answer:
