@@ -40,7 +40,7 @@ test-runtimes: $(STAMP)  ## drive the real Codex, Claude Code and OpenClaw again
 		node $(NODE)/lib/node_modules/npm/bin/npm-cli.js install --prefix $(CLAW) --no-audit --no-fund openclaw@2026.9.6
 	$(BIN)/pytest -m real_runtime
 
-test-ray: $(STAMP)  ## sweep over a Ray cluster of this machine
+test-ray: $(STAMP)  ## sweeps, synthesis, judging and gradients over Ray clusters of this machine
 	$(BIN)/pip install -q -c constraints.txt -e ".[ray]"
 	$(BIN)/pytest -m cluster
 

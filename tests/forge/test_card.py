@@ -16,7 +16,7 @@ RUNS = 160
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("card")
-    list(fill(begin_folder(made, Config(n=RUNS, seed=2)), 1))
+    list(fill(begin_folder(made, Config(n=RUNS, seed=2))))
     return made
 
 

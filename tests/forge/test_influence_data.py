@@ -1,5 +1,6 @@
 """From pools, folders of gradients and retraining to figures: each against the guard's own fit or planted truth."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,9 +104,10 @@ def test_gradients_outlive_the_process_and_come_back_in_any_order(tmp_path: Path
     rows = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     keys, computed = list("abcde"), list[int]()
 
-    def compute(place: int) -> NDArray[np.float32]:
-        computed.append(place)
-        return rows[place]
+    def compute(places: list[int]) -> Iterator[NDArray[np.float32]]:
+        for place in places:
+            computed.append(place)
+            yield rows[place]
 
     GradientStore.open(tmp_path, "model", 3).fill(keys[:3], compute)
     again = GradientStore.open(tmp_path, "model", 3)

@@ -10,12 +10,13 @@ import pytest
 
 from gelert.core.errors import InputError
 from gelert.evals.benches import RECORDS, load_labelled
-from gelert.forge.synthesise_disk import BATCH, Begun, Config, begin_folder, fill
+from gelert.forge.synthesise_disk import CHUNK, Begun, Config, begin_folder, fill
+from gelert.spread.workers import AHEAD, HERE, Workers
 
 CONFIG = Config(n=24, seed=5, worlds=("mail",))
 
 
-def made(folder: Path, config: Config = CONFIG, workers: int = 1) -> bytes:
+def made(folder: Path, config: Config = CONFIG, workers: Workers = HERE) -> bytes:
     list(fill(begin_folder(folder, config), workers))
     return (folder / RECORDS).read_bytes()
 
@@ -26,7 +27,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def test_two_processes_give_the_same_bytes_as_one(tmp_path: Path, whole: bytes) -> None:
-    assert made(tmp_path, workers=2) == whole
+    assert made(tmp_path, workers=Workers(2)) == whole
 
 
 def test_another_seed_gives_other_bytes(tmp_path: Path, whole: bytes) -> None:
@@ -74,7 +75,7 @@ def test_a_run_that_is_killed_loses_at_most_the_line_it_was_writing(tmp_path: Pa
     assert found
     begun = begin_folder(tmp_path, Config(n=3000, seed=5, worlds=("mail",)))
     assert begun.done == found.count(b"\n")
-    more = fill(Begun(begun.folder, begun.config, begun.items[: begun.done + 5], begun.done, ""), 1)
+    more = fill(Begun(begun.folder, begun.config, begun.items[: begun.done + 5], begun.done, ""))
     assert len(list(more)) == 5
     assert begin_folder(tmp_path, begun.config).done == begun.done + 5
 
@@ -94,9 +95,9 @@ def test_a_run_that_is_stopped_by_hand_keeps_what_is_there_and_ends_at_once(tmp_
     assert begin_folder(tmp_path, Config(n=3000, worlds=("mail",))).done == kept.count(b"\n")
 
 
-def test_more_than_a_batch_comes_in_order(tmp_path: Path) -> None:
-    config = Config(n=BATCH + 40, seed=1, worlds=("mail",))
-    assert made(tmp_path, config, workers=2).count(b"\n") == config.n
+def test_more_than_is_sent_ahead_comes_in_order(tmp_path: Path) -> None:
+    config = Config(n=2 * AHEAD * CHUNK + 40, seed=1, worlds=("mail",))
+    assert made(tmp_path, config, workers=Workers(2)).count(b"\n") == config.n
     assert begin_folder(tmp_path, config).done == config.n
 
 

@@ -3,15 +3,16 @@
 Everything that leaves here is a number or a text; nobody above this package sees a tensor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gelert.core.errors import missing_extra
+from gelert.core.errors import ModelError, missing_extra
+from gelert.spread.workers import reachable
 
 if TYPE_CHECKING:
     from gelert.lm.model import LanguageModel
@@ -118,6 +119,15 @@ class LocalModel:
         """Identifies the weights."""
         return self.model.fingerprint
 
+    @property
+    def elsewhere(self) -> "Callable[[], LocalModel]":
+        """Loads the same blocks in another process, which must have the model under the same name or path.
+
+        What it gives raises ModelError where the weights are others, and whatever ``load`` raises.
+        """
+        dtype = "bfloat16" if str(self.model.dtype) == "torch.bfloat16" else "float32"
+        return partial(_same, reachable(self.model.name), self.model.layers, dtype, self.fingerprint)
+
     @cached_property
     def opening(self) -> list[int]:
         """The tokens that open a user's message, or a text where the model knows no chat form."""
@@ -157,6 +167,15 @@ class LocalModel:
     def _begun(self) -> dict[tuple[tuple[int, ...], tuple[int, ...]], Reader]:
         """By use, the latest last."""
         return {}
+
+
+def _same(name: str, layers: int, dtype: Literal["float32", "bfloat16"], fingerprint: str) -> LocalModel:
+    found = LocalModel.load(name, layers=layers, dtype=dtype)
+    if found.fingerprint != fingerprint:
+        raise ModelError(
+            f"expected weights {fingerprint} of {name!r} on every worker, got {found.fingerprint}; fetch the same there"
+        )
+    return found
 
 
 def bfloat16_is_fast() -> bool:

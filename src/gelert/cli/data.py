@@ -12,6 +12,7 @@ import click
 
 from gelert.cli.data_demonstrate import demonstrate
 from gelert.cli.data_influence import influence, purify
+from gelert.cli.spreading import spread_options
 from gelert.core.errors import InputError
 from gelert.core.trajectory import Setting
 
@@ -74,6 +75,7 @@ def sample(n: int, seed: int, settings: tuple[str, ...], worlds: tuple[str, ...]
 @command.command(
     epilog="\b\nExamples:\n  gelert data synthesise --n 1000 --out data/worlds\n"
     "  gelert data synthesise --n 10000 --seed 1 --out data/worlds --workers 2   # stopped? the same line goes on\n"
+    "  gelert data synthesise --n 1000000 --out data/many --ray 10.0.0.1:6379\n"
     "  gelert data synthesise --n 500 --out data/codex --setting codex --rewrite http://127.0.0.1:8000/v1#some-model"
 )
 @_n
@@ -81,7 +83,7 @@ def sample(n: int, seed: int, settings: tuple[str, ...], worlds: tuple[str, ...]
 @_setting
 @_world
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to make or fill.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@spread_options
 @click.option("--rewrite", metavar="URL#MODEL", help="A model that says the agents' words in other words.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def synthesise(
@@ -91,6 +93,7 @@ def synthesise(
     worlds: tuple[str, ...],
     out: Path,
     workers: int,
+    ray: str,
     rewrite: str | None,
     as_json: bool,
 ) -> None:
@@ -99,16 +102,18 @@ def synthesise(
     The file is the same to the byte for the same N, seed and settings, whatever the workers and the interruptions.
     """
     from gelert.forge.synthesise_disk import Config, begin_folder, fill
+    from gelert.spread.workers import Workers
 
     if rewrite is not None and not all(rewrite.partition("#")):
         raise InputError(f"expected --rewrite URL#MODEL, got {rewrite!r}")
     config = Config(n, seed, tuple(Setting(one) for one in settings), worlds, rewrite or "")
+    spread = Workers(workers, ray)
     begun = begin_folder(out, config)
     if begun.dropped:
         print(f"dropped  {begun.dropped} is not whole; it and those after it are made again", file=sys.stderr)
     told = {"runs": n, "kept": begun.done, "made": 0, "asked": 0, "refused": 0, "failed": 0}
     with _backend(config.rewrite) as backend:
-        for one in _watched(fill(begun, workers, backend), n - begun.done, "making runs"):
+        for one in _watched(fill(begun, spread, backend), n - begun.done, "making runs"):
             told["made"] += 1
             if one:
                 told["asked"] += one.asked

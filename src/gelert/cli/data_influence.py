@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from gelert.cli.progress import watched
+from gelert.cli.spreading import spread_options
 from gelert.core.errors import InputError
+from gelert.spread.workers import Workers
 
 if TYPE_CHECKING:
     from gelert.evals.benches import Labelled
@@ -40,6 +42,7 @@ def _reading(command: Command) -> Command:
             help="Of the guard's head, or of a low-rank adapter in the model's last blocks (needs --features).",
         ),
         click.option("--ridge", type=float, help="Penalty of the fit. Default: what leaving out each group chooses."),
+        spread_options,
         click.option("--seed", default=0, show_default=True, help="Of every draw."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
     ):
@@ -64,6 +67,8 @@ def influence(
     model: str | None,
     gradients: str,
     ridge: float | None,
+    workers: int,
+    ray: str,
     seed: int,
     as_json: bool,
     method: str,
@@ -79,7 +84,7 @@ def influence(
     from gelert.forge.lds import in_sample_space, markdown, table
 
     chosen = named(method, seed)
-    read = _read(pool, targets, _Source(model, features, gradients, ridge))
+    read = _read(pool, targets, _Source(model, features, gradients, ridge, Workers(workers, ray)))
     if validate:
         rows = table(read.problem, [e.group for e in read.candidates], in_sample_space(read.problem), seed=seed)
         print(json.dumps([asdict(row) for row in rows], indent=2) if as_json else markdown(rows))
@@ -111,6 +116,8 @@ def purify(
     model: str | None,
     gradients: str,
     ridge: float | None,
+    workers: int,
+    ray: str,
     seed: int,
     as_json: bool,
     budget: int,
@@ -126,7 +133,7 @@ def purify(
     from gelert.forge.purify import purify as choose
 
     chosen = None if method == GREEDY else named(method, seed)
-    read = _read(pool, targets, _Source(model, features, gradients, ridge))
+    read = _read(pool, targets, _Source(model, features, gradients, ridge, Workers(workers, ray)))
     count = len(read.candidates)
     strata = [stratum(read.pool.diagnosis[i], unsafe=bool(read.pool.unsafe[i])) for i in range(count)]
     names = Names(
@@ -169,6 +176,7 @@ class _Source:
     features: Path | None
     gradients: str
     ridge: float | None
+    workers: Workers
 
 
 def _read(pool: Sequence[Path], targets: Sequence[Path], source: _Source) -> _Read:
@@ -187,24 +195,25 @@ def _read(pool: Sequence[Path], targets: Sequence[Path], source: _Source) -> _Re
         print(f"left out  {len(offered) - len(candidates)} runs of the pool that are targets too", file=sys.stderr)
     runs, aims = [*candidates, *wanted], range(len(candidates), len(candidates) + len(wanted))
     model = source.model or DEFAULT.model
-    with watched("reading runs", len(runs)) as told:
-        read = pool_reader(Design.of(model, DEFAULT.recipe.ridge), source.features).pool(runs, told)
-    if source.gradients == "adapter":
-        assert source.features is not None
-        return _Read(candidates, wanted, read, _of_adapter(read, runs, aims, model, source.features, source.ridge))
+    with source.workers.ready():
+        with watched("reading runs", len(runs)) as told:
+            design = Design.of(model, DEFAULT.recipe.ridge)
+            read = pool_reader(design, source.features).pool(runs, told, source.workers)
+        if source.gradients == "adapter":
+            return _Read(candidates, wanted, read, _of_adapter(read, runs, aims, source))
     return _Read(candidates, wanted, read, head_problem(read, runs, aims, damping=source.ridge))
 
 
-def _of_adapter(
-    pool: "Pool", runs: "Sequence[Labelled]", aims: Sequence[int], model: str, features: Path, ridge: float | None
-) -> "Problem":
+def _of_adapter(pool: "Pool", runs: "Sequence[Labelled]", aims: Sequence[int], source: _Source) -> "Problem":
     from gelert.forge.influence.adapter import AdapterDesign, AdapterReader, adapter_problem
     from gelert.forge.make_guard import DEFAULT, QUESTION
 
-    reader = AdapterReader.load(model, AdapterDesign(QUESTION, plan=DEFAULT.plan), features / "gradients")
+    assert source.features is not None
+    design, kept = AdapterDesign(QUESTION, plan=DEFAULT.plan), source.features / "gradients"
+    reader = AdapterReader.load(source.model or DEFAULT.model, design, kept)
     with watched("differentiating windows", len(pool.owner)) as told:
-        rows = reader.gradients(runs, told)
-    return adapter_problem(rows, reader.parameters, pool, runs, aims, damping=ridge)
+        rows = reader.gradients(runs, told, source.workers)
+    return adapter_problem(rows, reader.parameters, pool, runs, aims, damping=source.ridge)
 
 
 def _labelled(paths: Sequence[Path]) -> "Sequence[Labelled]":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from gelert.cli.spreading import ray_option
 from gelert.core.errors import InputError, missing_extra
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ The same command goes on where an interrupted sweep stopped.
 @click.option("--until", type=click.FloatRange(0, 1), help="Leave once all tokens are recalled with more than this.")
 @click.option("--group-tokens", default=1024, show_default=True, help="Tokens a step of cells trained together.")
 @click.option("--workers", default=1, show_default=True, help="Processes.")
-@click.option("--ray", default="", help="Address of a Ray cluster that does it; 'local' for one of this machine.")
+@ray_option
 @click.option("--json", "as_json", is_flag=True, help="Print the records as JSON lines.")
 def sweep(out: Path, workers: int, ray: str, as_json: bool, **asked: object) -> None:
     """Train one adapter for each rank, length, method and seed, many at a time, and certify each."""

@@ -9,6 +9,7 @@
     │   └── CardError        a guard card and its weights
     ├── MissingError         something is not installed or not fetched; says the command that mends it
     ├── ModelError           a model's files are damaged or of a shape that is not supported
+    ├── WorkerError          a process or machine died with its job, or is of another version
     └── BackendError         a model could not be asked (kept as a value by the guard, see gelert.backends)
 """
 
@@ -43,6 +44,10 @@ class ModelError(GelertError):
 
 class BackendError(GelertError):
     """A model could not be asked, or its answer could not be used."""
+
+
+class WorkerError(GelertError):
+    """A process or machine died with the job it was given, or has another version of the program."""
 
 
 def missing_extra(feature: str, extra: str) -> MissingError:

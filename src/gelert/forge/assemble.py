@@ -57,7 +57,7 @@ def worlds_folder(recipe: GuardRecipe, features: Path | None) -> Path:
 def synthesise(recipe: GuardRecipe, folder: Path) -> Iterator[int]:
     """Make the runs of ``[worlds]`` that are not there yet; yields how many are done."""
     begun = begin_folder(folder, _config(recipe))
-    for made, _ in enumerate(fill(begun, workers=1), start=1):
+    for made, _ in enumerate(fill(begun), start=1):
         yield begun.done + made
 
 

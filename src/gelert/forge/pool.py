@@ -3,7 +3,9 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +24,7 @@ from gelert.guard.prompts.render import RENDERING
 from gelert.guard.traits import COUNTED, Traits
 from gelert.guard.windows import WindowPlan
 from gelert.guard.words import COUNTING, TERMS, Counts
+from gelert.spread.workers import HERE, Workers
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -136,14 +139,29 @@ class PoolReader:
     dtype: str
     folder: Path | None = None
 
-    def pool(self, examples: Sequence[Labelled], progress: Callable[[int], None] = lambda _: None) -> Pool:
-        """The runs as the head sees them, and their labels; ``progress`` is told how many are done.
+    def pool(
+        self,
+        examples: Sequence[Labelled],
+        progress: Callable[[int], None] = lambda _: None,
+        workers: Workers = HERE,
+    ) -> Pool:
+        """The runs as the head sees them, and their labels.
+
+        Args:
+            examples: the runs.
+            progress: told how many are done.
+            workers: who reads what is not kept; whoever it is, the same bytes are kept.
 
         Raises:
             InputError: no examples, or one in which no agent acts.
         """
         if not examples:
             raise InputError("expected labelled runs to fit a guard on, got none")
+        if not workers.alone:
+            if self.folder is None:
+                with TemporaryDirectory(prefix="gelert-") as folder:
+                    return replace(self, folder=Path(folder)).pool(examples, progress, workers)
+            self._fill([item.example.trajectory for item in examples], progress, workers)
         runs: list[list[Features]] = []
         for done, item in enumerate(examples, start=1):
             run = item.example.trajectory
@@ -155,29 +173,30 @@ class PoolReader:
 
     def windows(self, trajectory: Trajectory) -> list[Features]:
         """What the head sees of each window in which the agent acts."""
-        readouts = Readouts.build(self.places, self.pools, self.model)
         if self.folder is None:
-            return read_whole(self.model, trajectory, readouts, self.plan)
-        path = self.folder / f"{content(trajectory)}-{self._key()}.npz"
+            return self._read(trajectory)
+        path = self._path(trajectory)
         if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            found = read_whole(self.model, trajectory, readouts, self.plan)
-            partial = path.with_suffix(f".{os.getpid()}.partial")
-            with partial.open("wb") as stream:
-                np.savez(
-                    stream,
-                    states=np.array([w.states for w in found], dtype=np.float32),
-                    sizes=np.array([len(w.words.terms) for w in found], dtype=np.int64),
-                    terms=np.concatenate([np.zeros(0, np.int64), *(w.words.terms for w in found)]),
-                    counts=np.concatenate([np.zeros(0, np.float32), *(w.words.counts for w in found)]),
-                    traits=np.array([w.traits for w in found], dtype=np.float32),
-                )
-            partial.replace(path)
-        with np.load(path, allow_pickle=False) as kept:
-            cuts = np.cumsum(kept["sizes"])[:-1]
-            terms, counts = np.split(kept["terms"], cuts), np.split(kept["counts"], cuts)
-            rows = zip(kept["states"], terms, counts, kept["traits"], strict=False)
-            return [Features(states, Counts(t, c), traits) for states, t, c, traits in rows]
+            _keep(path, self._read(trajectory))
+        return _kept(path)
+
+    def _read(self, trajectory: Trajectory) -> list[Features]:
+        readouts = Readouts.build(self.places, self.pools, self.model)
+        return read_whole(self.model, trajectory, readouts, self.plan)
+
+    def _fill(self, trajectories: Sequence[Trajectory], progress: Callable[[int], None], workers: Workers) -> None:
+        """Keep what workers read of the runs that are not kept."""
+        paths = {self._path(run): run for run in trajectories}
+        absent = {path: run for path, run in paths.items() if not path.exists()}
+        make = partial(_reading, self.model.elsewhere, self.places, self.pools, self.plan, self.dtype)
+        found = zip(absent, workers.in_order(make, absent.values()), strict=True)
+        for done, (path, windows) in enumerate(found, start=1):
+            _keep(path, windows)
+            progress(len(trajectories) - len(absent) + done)
+
+    def _path(self, trajectory: Trajectory) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{content(trajectory)}-{self._key()}.npz"
 
     def _key(self) -> str:
         fields = [
@@ -191,3 +210,33 @@ class PoolReader:
             COUNTED,
         ]
         return records.digest(fields)[:16]
+
+
+def _reading(
+    model: Callable[[], LocalModel], places: tuple[Place, ...], pools: tuple[int, ...], plan: WindowPlan, dtype: str
+) -> Callable[[Trajectory], list[Features]]:
+    """In another process; what it gives is kept by the one that asked."""
+    return PoolReader(model(), places, pools, plan, dtype).windows
+
+
+def _keep(path: Path, windows: Sequence[Features]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.partial")
+    with unfinished.open("wb") as stream:
+        np.savez(
+            stream,
+            states=np.array([w.states for w in windows], dtype=np.float32),
+            sizes=np.array([len(w.words.terms) for w in windows], dtype=np.int64),
+            terms=np.concatenate([np.zeros(0, np.int64), *(w.words.terms for w in windows)]),
+            counts=np.concatenate([np.zeros(0, np.float32), *(w.words.counts for w in windows)]),
+            traits=np.array([w.traits for w in windows], dtype=np.float32),
+        )
+    unfinished.replace(path)
+
+
+def _kept(path: Path) -> list[Features]:
+    with np.load(path, allow_pickle=False) as kept:
+        cuts = np.cumsum(kept["sizes"])[:-1]
+        terms, counts = np.split(kept["terms"], cuts), np.split(kept["counts"], cuts)
+        rows = zip(kept["states"], terms, counts, kept["traits"], strict=False)
+        return [Features(states, Counts(t, c), traits) for states, t, c, traits in rows]

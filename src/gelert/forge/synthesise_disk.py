@@ -1,4 +1,4 @@
-"""A folder of synthesised runs: planned, made by several processes, written in order, and resumed where it stopped.
+"""A folder of synthesised runs: planned, made by one or many workers, written in order, and resumed where it stopped.
 
 ``config.json`` says what replays it, ``plan.json`` what is to be made, ``records.jsonl`` holds the runs, a line each in
 the order of their numbers. What is there is a prefix of what the same config gives; so a folder that was interrupted
@@ -6,14 +6,12 @@ ends up with the same bytes as one that was not.
 """
 
 import json
-import multiprocessing
-import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
-from multiprocessing.pool import Pool
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -27,13 +25,14 @@ from gelert.forge.sample import Item, Outcome, coverage, sample
 from gelert.forge.surface_rewrite import Rewriter, Rewriting
 from gelert.forge.synthesise import Synthesiser
 from gelert.forge.synthesise_record import Record
+from gelert.spread.workers import HERE, Workers, reachable
 from gelert.worlds.catalogue import catalogue
 from gelert.worlds.families import Family
 from gelert.worlds.tasks import task
 
 CONFIG, PLAN = "config.json", "plan.json"
-CHUNK, BATCH = 16, 512
-"""Items that a process is given at once, and all processes together."""
+CHUNK = 16
+"""Items that a worker is given at once."""
 
 
 @dataclass(frozen=True)
@@ -123,16 +122,16 @@ def begin_folder(folder: Path, config: Config) -> Begun:
     return Begun(folder, config, items, done, dropped)
 
 
-def fill(begun: Begun, workers: int, backend: Backend | None = None) -> Iterator[Rewriting | None]:
+def fill(begun: Begun, workers: Workers = HERE, backend: Backend | None = None) -> Iterator[Rewriting | None]:
     """Make what is missing, a record at a time; each is on disk before the next one is asked for.
 
     Args:
         begun: the folder.
-        workers: processes; 1 makes all in this one.
+        workers: who makes them.
         backend: rewrites the agents' words, where there is one.
     """
     todo = begun.items[begun.done :]
-    with _made(begun.config.worlds, todo, workers) as made:
+    with closing(_made(begun.config.worlds, todo, workers)) as made:
         if backend is None:
             for one in made:
                 _write(begun.folder, one)
@@ -148,31 +147,19 @@ def _write(folder: Path, one: Record) -> None:
     records.append(folder / RECORDS, *SYNTHESISED, one.row())
 
 
-@contextmanager
-def _made(worlds: Sequence[str], todo: Sequence[Item], workers: int) -> Generator[Iterator[Record]]:
-    if workers <= 1 or len(todo) <= CHUNK:
-        yield map(Synthesiser(catalogue(worlds)).make, todo)
+def _made(worlds: Sequence[str], todo: Sequence[Item], workers: Workers) -> Generator[Record]:
+    if workers.alone:
+        yield from map(Synthesiser(catalogue(worlds)).make, todo)
         return
-    # Spawned processes hold their own catalogue: compiled tools are closures and cannot be sent.
-    context = multiprocessing.get_context("spawn")
     names = [_Sent(one.number, one.pair, one.task.name, one.outcome.value, one.agent, one.draw) for one in todo]
-    with context.Pool(workers, _start, (tuple(worlds),)) as pool:
-        yield _batches(pool, names)
-
-
-def _batches(pool: Pool, names: Sequence["_Sent"]) -> Iterator[Record]:
-    """The records in order; one batch is made while the one before is written, so that few wait in memory."""
-    parts = [names[at : at + BATCH] for at in range(0, len(names), BATCH)]
-    ahead = pool.map_async(_make, parts[0], CHUNK)
-    for part in [*parts[1:], []]:
-        made = ahead.get()
-        ahead = pool.map_async(_make, part, CHUNK)
-        yield from made
+    parts = (names[at : at + CHUNK] for at in range(0, len(names), CHUNK))
+    found = tuple(reachable(one) if one.endswith(".json") else one for one in worlds)
+    yield from chain.from_iterable(workers.in_order(partial(_maker, found), parts))
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """An item as it goes to another process."""
+    """An item as it goes to another worker."""
 
     number: int
     pair: int
@@ -182,23 +169,15 @@ class _Sent:
     draw: int
 
 
-_maker: list[Callable[[_Sent], Record]] = []
-"""Of this process, once it has started: what a pool's workers share no other way."""
+def _maker(worlds: Sequence[str]) -> Callable[[Sequence[_Sent]], list[Record]]:
+    """In another process, which holds its own catalogue: compiled tools are closures and cannot be sent."""
+    synthesiser = Synthesiser(catalogue(worlds))
 
+    def make(sent: _Sent) -> Record:
+        found = task(synthesiser.families, sent.task)
+        return synthesiser.make(Item(sent.number, sent.pair, found, Outcome(sent.outcome), sent.agent, sent.draw))
 
-def _start(worlds: tuple[str, ...]) -> None:
-    # The process that was started by hand is told to stop, and stops the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _maker.append(partial(_item_made, Synthesiser(catalogue(worlds))))
-
-
-def _make(sent: _Sent) -> Record:
-    return _maker[0](sent)
-
-
-def _item_made(synthesiser: Synthesiser, sent: _Sent) -> Record:
-    found = task(synthesiser.families, sent.task)
-    return synthesiser.make(Item(sent.number, sent.pair, found, Outcome(sent.outcome), sent.agent, sent.draw))
+    return lambda part: list(map(make, part))
 
 
 def _whole_lines(path: Path) -> tuple[int, str]:

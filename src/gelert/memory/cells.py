@@ -31,7 +31,9 @@ from gelert.lm.weights import METHODS, OnlyThreshold
 from gelert.memory.corpora import example, graded, passage, phone_book, random_tokens, read_facts
 from gelert.memory.keep import finish
 from gelert.memory.law import Point
-from gelert.memory.spread import Tell, machines, processes
+from gelert.memory.spread import Tell, processes
+from gelert.spread.cluster import as_done
+from gelert.spread.workers import reachable
 
 KIND, VERSION = "memory-cell", 1
 Corpus = Literal["random", "phone-book", "text"]
@@ -194,11 +196,11 @@ class Sweep:
     def _results(
         self, groups: Sequence[list[Cell]], clock: "_Clock", workers: int, ray: str
     ) -> Iterator[tuple[int, Found]]:
-        work = partial(train_group, self.setup, self.folder)
         if ray:
-            yield from machines(work, groups, ray)
+            setup = replace(self.setup, model=reachable(self.setup.model), text=reachable(self.setup.text))
+            yield from as_done(partial(trainer, setup, self.folder.resolve()), groups, ray, cores=2)
         elif workers > 1:
-            yield from processes(work, groups, workers, clock.tell)
+            yield from processes(partial(train_group, self.setup, self.folder), groups, workers, clock.tell)
         else:
             bench = Bench(self.setup)
             for number, group in enumerate(groups):
@@ -265,8 +267,14 @@ def grouped(setup: Setup, cells: Sequence[Cell]) -> Iterator[list[Cell]]:
 
 
 def train_group(setup: Setup, folder: Path, cells: Sequence[Cell], tell: Tell) -> Found:
-    """A group in a process of its own, perhaps on another machine."""
+    """A group in a process of its own."""
     return Bench(setup).train(cells, folder, tell)
+
+
+def trainer(setup: Setup, folder: Path) -> Callable[[Sequence[Cell]], Found]:
+    """Trains groups on another machine, one after another, and tells nothing before the end of each."""
+    bench = Bench(setup)
+    return lambda cells: bench.train(cells, folder, lambda _done, _what: None)
 
 
 class Bench:

@@ -1,4 +1,4 @@
-"""Jobs over processes or machines: each is done where it lands; its result is handed back when it ends."""
+"""Jobs over processes that tell how far they are and keep what they reached when they are interrupted."""
 
 import multiprocessing
 import signal
@@ -8,8 +8,6 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
-
-from gelert.core.errors import missing_extra
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -82,34 +80,3 @@ def _in_process(work: Callable[[J, Tell], R], number: int, job: J) -> R:
             _here["told"].put((number, done, what))
 
     return work(job, tell)
-
-
-def machines(work: Callable[[J, Tell], R], jobs: Sequence[J], address: str) -> Iterator[tuple[int, R]]:
-    """Do ``jobs`` on the machines of a Ray cluster that have Gelert installed, one job for each two of its cores.
-
-    Args:
-        work: as for ``processes``.
-        jobs: any number.
-        address: of the cluster, as Ray takes it; ``local`` starts one of this machine alone.
-
-    Raises:
-        MissingError: Ray is not installed.
-    """
-    try:
-        import ray  # pyright: ignore[reportMissingImports]  # an extra
-    except ImportError:
-        raise missing_extra("gelert memory sweep --ray", "ray") from None
-    ray.init(address, include_dashboard=False if address == "local" else None, log_to_driver=False)
-    try:
-        remote = ray.remote(num_cpus=2)(_on_machine)
-        running = {remote.remote(work, job): number for number, job in enumerate(jobs)}
-        while running:
-            done, _ = ray.wait(list(running), num_returns=1)
-            for reference in done:
-                yield running.pop(reference), ray.get(reference)
-    finally:
-        ray.shutdown()
-
-
-def _on_machine(work: Callable[[J, Tell], R], job: J) -> R:
-    return work(job, lambda _done, _what: None)

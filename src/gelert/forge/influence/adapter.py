@@ -7,7 +7,7 @@ The blocks below run once a window, without gradients; what is kept of a window 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from gelert.forge.influence.store import Floats, GradientStore
 from gelert.forge.pool import Pool
 from gelert.guard.prompts.render import render
 from gelert.guard.windows import WindowedReader, WindowPlan
+from gelert.spread.workers import HERE, Workers
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -68,8 +69,18 @@ class AdapterReader:
         """The reader with all blocks of a model, see ``LocalModel.load``."""
         return cls(LocalModel.load(name), design, folder)
 
-    def gradients(self, examples: Sequence[Labelled], progress: Callable[[int], None] = lambda _: None) -> Floats:
-        """``[m, width]`` of every window in which an agent acts, run by run; ``progress`` is told how many are done.
+    def gradients(
+        self,
+        examples: Sequence[Labelled],
+        progress: Callable[[int], None] = lambda _: None,
+        workers: Workers = HERE,
+    ) -> Floats:
+        """``[m, width]`` of every window in which an agent acts, run by run.
+
+        Args:
+            examples: the runs.
+            progress: told how many windows are done.
+            workers: who differentiates what is not kept; whoever it is, the same bytes are kept.
 
         Raises:
             RecordError: a gradient that an earlier run has kept was changed.
@@ -79,9 +90,12 @@ class AdapterReader:
         store = GradientStore.open(self.folder, self.fingerprint, self.width)
         store.check()
 
-        def compute(place: int) -> NDArray[np.floating]:
-            progress(place)
-            return self.gradient(windows[place])
+        def compute(places: Sequence[int]) -> Iterator[NDArray[np.floating]]:
+            make = self._here if workers.alone else partial(_gradient_of, self.model.elsewhere, self.design)
+            found = workers.in_order(make, (windows[place] for place in places))
+            for place, gradient in zip(places, found, strict=True):
+                yield gradient
+                progress(place + 1)
 
         store.fill(keys, compute)
         return store.gradients(keys)
@@ -106,6 +120,9 @@ class AdapterReader:
         sketch = None if self._projection is None else self._sketched
         (found,) = margin_gradients(trunk, bank, [window], self._asked[1], sketch=sketch)
         return found.float().numpy()
+
+    def _here(self) -> Callable[[Sequence[int]], NDArray[np.floating]]:
+        return self.gradient
 
     @cached_property
     def parameters(self) -> int:
@@ -178,6 +195,13 @@ def adapter_problem(
     kernel = centered(inner(gradients), pool)
     kernel /= max(float(np.diag(kernel).mean()), 1e-300)
     return runs_problem(kernel + 1.0, parameters, pool, examples, targets, loss=loss, damping=damping)
+
+
+def _gradient_of(
+    model: Callable[[], LocalModel], design: AdapterDesign
+) -> Callable[[Sequence[int]], NDArray[np.floating]]:
+    """In another process; what it gives is kept by the one that asked."""
+    return AdapterReader(model(), design, Path()).gradient
 
 
 class _Unread(LocalModel):

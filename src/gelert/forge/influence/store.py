@@ -6,7 +6,7 @@ its index record; what an interrupted run had half written is overwritten by the
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,11 +65,18 @@ class GradientStore:
         body = {"key": key, "row": row, "sha256": hashlib.sha256(data).hexdigest()}
         records.append(self.folder / "index.jsonl", KIND, VERSION, body)
 
-    def fill(self, keys: Sequence[str], compute: Callable[[int], NDArray[np.floating]]) -> None:
-        """Compute and add what is missing, each key once; ``compute`` is given the position of a key."""
-        for place in self.missing(keys):
-            if keys[place] not in self._rows:
-                self.put(keys[place], compute(place))
+    def fill(self, keys: Sequence[str], compute: Callable[[list[int]], Iterable[NDArray[np.floating]]]) -> None:
+        """Compute and add what is missing, each key once.
+
+        Args:
+            keys: of all that is wanted.
+            compute: is given positions of keys, and gives the gradient of each in that order; each is on disk before
+                the next is asked for.
+        """
+        first = {keys[place]: place for place in reversed(self.missing(keys))}
+        places = sorted(first.values())
+        for place, gradient in zip(places, compute(places), strict=True):
+            self.put(keys[place], gradient)
 
     def gradients(self, keys: Sequence[str]) -> Floats:
         """``[keys, width]``: mapped from disk where the keys lie there in this order, a copy otherwise.
