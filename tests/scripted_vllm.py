@@ -184,8 +184,11 @@ class ScriptedVllm:
     def _cached(self, model: str, prompt: str) -> int:
         """Tokens of the whole blocks from the beginning that were read before, by the same model or adapter."""
         size = BLOCK * CHARACTERS
-        keys = [hash((model, prompt[:end])) for end in range(size, len(prompt), size)]
-        known = next((at for at, key in enumerate(keys) if key not in self._blocks), len(keys))
+        keys, key = list[int](), hash(model)
+        for end in range(size, len(prompt), size):  # a block's key has those of all before it in it
+            key = hash((key, prompt[end - size : end]))
+            keys.append(key)
+        known = next((at for at, one in enumerate(keys) if one not in self._blocks), len(keys))
         self._blocks.update(keys)
         return known * BLOCK
 

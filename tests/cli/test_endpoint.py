@@ -130,7 +130,7 @@ def test_an_evaluation_that_is_interrupted_keeps_every_answer_that_was_under_way
 
     loopback.script = [behave]
     out = tmp_path / "out.jsonl"
-    with opened(loopback, "eval", "--data", data, "--out", out) as process:
+    with opened(loopback, "eval", "--data", data, "--out", out, "--at-once", str(len(RUNS))) as process:
         for _ in RUNS:
             assert come.acquire(timeout=20)
         process.send_signal(signal.SIGINT)
