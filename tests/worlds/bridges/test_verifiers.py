@@ -14,6 +14,7 @@ from gelert.worlds.agents import oracle, victim
 from gelert.worlds.episode import Episode
 from gelert.worlds.tasks import begin
 from tests.loopback import Door, Loopback, loopback
+from tests.worlds.bridges import tokens
 from tests.worlds.bridges.contract import TASKS, End, end, holds, parts, played
 
 vf: Any = pytest.importorskip("verifiers.v1", reason="verifiers is an extra; make test-bridges installs it")
@@ -56,9 +57,15 @@ def rollouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loopback: Loopback
     (tmp_path / "my_worlds.py").write_text(PLUGIN)
     (tmp_path / "at_once.py").write_text(AT_ONCE)
 
-    def run(names: Sequence[str], harness: str = "null", **agent: Any) -> list[Any]:
+    def run(
+        names: Sequence[str],
+        harness: str = "null",
+        worlds: Sequence[str] = ("mail", "shop"),
+        asks: Any = None,
+        **agent: Any,
+    ) -> list[Any]:
         seat = {"harness": {"id": harness}, "runtime": {"type": "subprocess"}, **agent}
-        taskset = {"id": "my-worlds", "worlds": ["mail", "shop"]}
+        taskset = {"id": "my-worlds", "worlds": list(worlds)}
         env = vf.load_environment(vf.resolve_env_config({"taskset": taskset, "agent": seat}))
         tasks = {one.data.name: one for one in env.taskset}
 
@@ -66,7 +73,7 @@ def rollouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loopback: Loopback
             gate = asyncio.Semaphore(3)
 
             async def one(number: int, name: str) -> Any:
-                client = vf.EvalClientConfig(base_url=loopback.url, api_key_var="NONE")
+                client = asks or vf.EvalClientConfig(base_url=loopback.url, api_key_var="NONE")
                 async with gate:
                     return await env.run_episode(tasks[name], vf.ModelContext(model=str(number), client=client))
 
@@ -175,3 +182,60 @@ def test_a_finished_trace_is_scored_again_from_what_is_on_disk(
     data = WorldData.model_validate(read.task.data.model_dump())
     asyncio.run(WorldTask(data).score(read))
     assert came_out(read) == end(own)
+
+
+@pytest.fixture
+def qwen(tmp_path: Path) -> Any:
+    """The tokenizer of bytes with the tokens that Qwen3 has for its markers; the folder has what verifiers renders."""
+    from gelert.lm import toy
+    from gelert.lm.letters import Letters
+
+    tokenizer = toy.byte_tokenizer()
+    tokenizer.unk_token = None  # it is also the end of a text, which is none for verifiers if it is unknown
+    tokenizer.add_tokens([f"<{end}{name}>" for name in ("tool_call", "tool_response", "think") for end in ("", "/")])
+    tokenizer.save_pretrained(tmp_path / "qwen")
+    return Letters(tokenizer, str(tmp_path / "qwen"))
+
+
+def generates(letters: Any, scripts: Sequence[list[str]]) -> Callable[[Door], None]:
+    """What vLLM answers a trainer, tokens for tokens; the model's name is the number of its script."""
+
+    def behave(door: Door) -> None:
+        asked = json.loads(door.body)
+        assert door.path == "/inference/v1/generate"
+        turn = letters.decode(asked["token_ids"]).count("<|im_start|>assistant") - 1
+        ids = letters.tokenizer.encode(scripts[int(asked["model"])][turn] + tokens.END)
+        likely = [{"token": f"token_id:{one}", "logprob": -0.5} for one in ids]
+        choice = {"token_ids": ids, "logprobs": {"content": likely}, "finish_reason": "stop"}
+        door.reply(200, json.dumps({"request_id": "x", "choices": [choice]}).encode(), {})
+
+    return behave
+
+
+def test_a_trainers_tokens_are_the_golden_ones(
+    rollouts: Callable[..., list[Any]], loopback: Loopback, qwen: Any, tmp_path: Path
+) -> None:
+    """By design, as with TRL: the prompt tells the tools by the chat template, a message that cannot be read ends the
+    episode as an answer and is learnt; and a marker is one token, where Gelert spells it in letters.
+    """
+    from renderers import Qwen3RendererConfig  # pyright: ignore[reportMissingImports] -- comes with verifiers
+
+    own = list(tokens.golden().values())
+    loopback.script = [generates(qwen, [one.said for one in own])]
+    asks = vf.TrainClientConfig(
+        base_url=loopback.url, api_key_var="NONE", renderer=Qwen3RendererConfig(), renderer_model_name=qwen.name
+    )
+    traces = rollouts([one.task for one in own], worlds=[str(tokens.desk(tmp_path))], asks=asks)
+    for name, one, trace in zip(tokens.golden(), own, traces, strict=True):
+        (branch,) = trace.branches
+        ids, mask = branch.token_ids, [int(sampled) for sampled in branch.sampled_mask]
+        first = mask.index(1)
+        begun = begin(next(task for task in tokens.TASKS if task.name == one.task))
+        prompt = qwen.decode(ids[:first])
+        assert prompt.startswith(f"<|im_start|>system\n{begun.policy}\n\n# Tools\n")
+        assert one.prompt.endswith(prompt[prompt.index(f"{tokens.END}\n<|im_start|>user") :])
+        expected = tokens.answered(prompt) if name == "malformed" else one
+        assert tokens.spans(qwen, ids[first:], mask[first:]) == expected.spans
+        assert [value for value, learnt in zip(branch.logprobs, mask, strict=True) if learnt] == [-0.5] * sum(mask)
+        out = came_out(trace)
+        assert (out.total, out.parts, out.changes) == (expected.total, expected.parts, expected.changes)

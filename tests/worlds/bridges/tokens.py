@@ -21,7 +21,7 @@ from gelert.worlds.episode import Episode, changed
 from gelert.worlds.rewards import reward
 from gelert.worlds.tasks import Task, begin, tasks
 from gelert.worlds.toolcalls import Form, Said, write
-from tests.worlds.bridges.contract import parts, played
+from tests.worlds.bridges.contract import end, parts, played
 from tests.worlds.small import DESK, family, task
 
 GOLDEN = Path(__file__).parent / "golden" / "rollouts.json"
@@ -123,6 +123,17 @@ def own() -> dict[str, Record]:
             made.take(generated(letters, text))
         found[name] = record(one.name, said, made)
     return found
+
+
+def answered(prompt: str) -> Record:
+    """The malformed episode where a library takes a message that cannot be read for an answer, and learns from it."""
+    told, episode = golden()["malformed"], Episode(begin(task()))
+    episode.call("list_letters", {})
+    episode.finish(BROKEN)
+    seen, _ = told.spans[1][0].split(BROKEN)
+    ended = end(episode)
+    behind = [told.spans[0], (seen, 0), (BROKEN + END, 1)]
+    return Record(told.task, told.said, prompt, behind, ended.total, ended.parts, ended.changes)
 
 
 def desk(folder: Path) -> Path:
