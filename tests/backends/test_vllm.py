@@ -80,7 +80,7 @@ def test_so_many_requests_are_in_flight_and_no_more() -> None:
     assert [one.text for one in answers if isinstance(one, Answer)] == [
         "unsafe" if n % 3 else "safe" for n in range(60)
     ]
-    assert server.most_under_way == 12
+    assert 3 < server.most_under_way <= 12
 
 
 def adapter(folder: Path, **more: object) -> Path:
