@@ -13,6 +13,7 @@ BRIDGES = {
     "openenv_env": ("openenv", "openenv"),
     "verifiers_env": ("verifiers", "verifiers"),
     "verifiers_tools": ("verifiers", "verifiers"),
+    "verl_loop": ("verl", "verl"),
 }
 
 

@@ -10,8 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from gelert.backends.scripted import ScriptedBackend
 from gelert.worlds.agents import victim
 from gelert.worlds.episode import MOST_CALLS, OVER, Episode
+from gelert.worlds.model_agent import Ending, play
 from gelert.worlds.tasks import Task, begin
 from tests.worlds.bridges import tokens
 from tests.worlds.bridges.contract import TASKS, End, end, holds, parts, played
@@ -165,6 +167,16 @@ def test_a_rollout_over_a_server_has_the_golden_tokens(name: str) -> None:
         assert letters.decode(rollout.prompt) == own.prompt
         assert tokens.spans(letters, rollout.completion, rollout.mask) == own.spans
         assert (episode.total, parts(episode.parts), client.state().changes) == (own.total, own.parts, own.changes)
+
+
+def test_a_model_plays_on_a_server() -> None:
+    from gelert.worlds.bridges.openenv_client import ServedEpisode
+
+    own = tokens.golden()["malformed"]
+    with serving(tokens.TASKS) as url, session(url) as client:
+        episode = ServedEpisode(client, own.task)
+        ended = play(ScriptedBackend(own.said), tokens.FORM, episode)
+        assert (ended.ending, ended.malformed, episode.total) == (Ending.ANSWERED, 1, own.total)
 
 
 def test_an_episode_that_a_server_has_ended_is_over() -> None:

@@ -5,7 +5,7 @@ import pytest
 from gelert.backends.local_chat import opening
 from gelert.backends.scripted import ScriptedBackend
 from gelert.worlds.episode import Episode
-from gelert.worlds.model_agent import play
+from gelert.worlds.model_agent import Ending, play
 from gelert.worlds.rollout import Rollout
 from gelert.worlds.tasks import begin
 from tests.worlds.bridges.tokens import BROKEN, END, FORM, NAMES, byte_letters, generated, golden, own, scripts
@@ -27,6 +27,15 @@ def test_a_rollout_reads_what_play_asks_its_backend(name: str) -> None:
         assert made.context == opening(letters, asked.messages)
         made.take(generated(letters, text))
     assert made.over
+
+
+def test_an_episode_ends_with_a_message_where_there_is_no_room_for_what_it_would_be_told() -> None:
+    (task, said), letters = scripts()["good"], byte_letters()
+    rollout = Rollout(letters, FORM, begin(task))
+    rollout.most = len(rollout.prompt) + len(generated(letters, said[0])) + 20
+    assert rollout.take(generated(letters, said[0])) == []
+    assert rollout.talk.ending is Ending.FULL
+    assert (rollout.completion, set(rollout.mask)) == (generated(letters, said[0]), {1})
 
 
 def test_only_what_the_model_said_and_could_be_read_is_learnt() -> None:

@@ -20,6 +20,8 @@ from gelert.worlds.tasks import begin
 from tests.worlds.bridges.contract import parts
 from tests.worlds.bridges.tokens import END, NAMES, TASKS, Record, answered, byte_letters, generated, golden, spans
 
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # TRL's own use of names that transformers retires
+
 BRIDGE = TrlWorlds(TASKS)
 
 
@@ -90,9 +92,6 @@ def record(batch: Any, at: int, own: Record, total: Any, apart: dict[str, float]
     prompt = batch["prompt_ids"][at][batch["prompt_mask"][at].bool()].tolist()
     completion, mask = batch["completion_ids"][at][seen].tolist(), batch["tool_mask"][at][seen].tolist()
     return Record(own.task, own.said, letters.decode(prompt), spans(letters, completion, mask), total, apart, changes)
-
-
-pytestmark = pytest.mark.filterwarnings("default")  # what TRL and transformers say of one another
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "malformed"])

@@ -35,8 +35,7 @@ from tests.worlds.bridges.tokens import (
 
 pytest.importorskip("verl", reason="verl is an extra; make test-bridges installs it")
 
-# What verl 0.9.1 and the libraries that it imports say of one another.
-pytestmark = [pytest.mark.bridges, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.bridges, pytest.mark.filterwarnings("ignore:Ray state API is no longer:DeprecationWarning")]
 
 RECIPES = Path(__file__).parents[3] / "examples" / "recipes"
 PROMPT, RESPONSE = 4096, 4096
@@ -93,6 +92,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Compose:
     tiny.save_pretrained(folder)
     tokenizer = toy.byte_tokenizer()
     tokenizer.pad_token = toy.SPECIALS[0]
+    tokenizer.chat_template = toy.CHATML + "{{ told | default('') }}"
     tokenizer.save_pretrained(folder)
 
     def made(*overrides: str, prompt: int = PROMPT, response: int = RESPONSE) -> Any:
@@ -306,6 +306,13 @@ def by_verls_builder(task: Task, said: Sequence[str]) -> tuple[list[int], list[i
             mask, _ = builder.align_response_metadata(merged, mask)
             ids = merged.token_ids
     return ids[len(prompt) :], mask
+
+
+def test_what_the_configuration_tells_the_chat_template_is_told(config: Compose, tmp_path: Path) -> None:
+    refused = golden()["refused"]
+    said = server(says(generated(byte_letters(), refused.said[0])))
+    output = alone(config("+data.apply_chat_template_kwargs.told=Hm."), said, told(of([refused]), tmp_path)[0])
+    assert byte_letters().decode(output.prompt_ids) == f"{refused.prompt}Hm."
 
 
 @pytest.mark.parametrize("name", NAMES)
