@@ -1,12 +1,14 @@
 """A new small model that learns to act in a few worlds: a tokenizer made for them, and random weights.
 
-Texts that the worlds repeat whole (policies, names of tools, markers of calls) are one token each, and digits are told
-apart, so that a run is short and numbers are copied digit by digit.
+Texts that the worlds repeat whole are one token each: policies, names of tools, markers of calls, and the values that
+tools tell and take. So a run is short, and a value is copied at once: to copy it piece by piece is what a new model
+learns last.
 """
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -33,6 +35,11 @@ TEMPLATE = (
 
 PIECES = (r"\p{N}", r"'(?:s|t|re|ve|m|ll|d)", r" ?\p{L}+", r" ?[^\s\p{L}\p{N}<]+", r"\s+", "<")
 """What a text is cut into before its words are built of letters."""
+
+LONGEST_VALUE, LEAST_RUNS = 40, 3
+"""Characters of a value that is one token, and the runs that it is in at least."""
+
+_VALUE = re.compile(rf"\w(?:[^\n]{{,{LONGEST_VALUE - 2}}}\w)?")
 
 HEAD = 32
 """Width of an attention head."""
@@ -99,8 +106,12 @@ def _tokenizer(runs: Sequence[Trajectory], form: Form, size: int) -> Any:  # noq
     policies = {step.text for run in runs for step in run.steps if step.role is Role.SYSTEM}
     tools = {f"{tool.name} " for run in runs for tool in run.tools}
     # The longest first: of two that match, the regular expression takes the one that stands first.
-    whole = sorted({*MARKERS, *policies, *tools}, key=lambda text: (-len(text), text))
-    pieces = "|".join([*map(_quoted, whole), *PIECES])
+    whole, values = (
+        sorted(some, key=lambda text: (-len(text), text)) for some in ({*MARKERS, *policies, *tools}, _values(runs))
+    )
+    bound = rf"\b(?:{'|'.join(map(_quoted, values))})\b"
+    # A space before a value is a piece of its own, as it is where no space stands before it.
+    pieces = "|".join([*map(_quoted, whole), *([bound, f" (?={bound})"] if values else []), *PIECES])
     letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     words = Tokenizer(models.BPE())
     words.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pieces), "isolated"), letters])
@@ -114,11 +125,44 @@ def _tokenizer(runs: Sequence[Trajectory], form: Form, size: int) -> Any:  # noq
     words.train_from_iterator(_texts(runs, form), trainer)
     told = json.loads(words.to_str())
     vocabulary: dict[str, int] = told["model"]["vocab"]
-    for text in whole:
+    for text in (*whole, *values):
         ((spelled, _),) = letters.pre_tokenize_str(text)
         vocabulary.setdefault(spelled, len(vocabulary))
     told["model"]["ignore_merges"] = True  # a piece that is in the vocabulary is one token
     return Tokenizer.from_str(json.dumps(told))
+
+
+def _values(runs: Iterable[Trajectory]) -> set[str]:
+    """Values in the JSON of calls and results, of some runs each."""
+    counts: Counter[str] = Counter()
+    for run in runs:
+        told = [step.text for step in run.steps if step.role is Role.TOOL]
+        told += [call.arguments for step in run.steps for call in step.calls]
+        counts.update({value for text in told for value in _leaves(_read(text)) if _VALUE.fullmatch(value)})
+    return {value for value, count in counts.items() if count >= LEAST_RUNS}
+
+
+def _read(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _leaves(value: object) -> Iterator[str]:
+    match value:
+        case dict():
+            for one in cast("dict[str, object]", value).values():
+                yield from _leaves(one)
+        case list():
+            for one in cast("list[object]", value):
+                yield from _leaves(one)
+        case str():
+            yield value
+        case bool() | None:
+            return
+        case _:
+            yield json.dumps(value)
 
 
 def _texts(runs: Iterable[Trajectory], form: Form) -> list[str]:

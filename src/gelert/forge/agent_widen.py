@@ -1,12 +1,10 @@
 """Families with more parameters than they have: for a small model to read what is asked, and not to remember it.
 
 A family combines a dozen rows with a few options, so a model of a few million weights learns by heart which option goes
-with which row. Here options are taken from other families, or have other numbers in them; the world plays them all the
-same, and what its own script cannot do then is left out. No binding of the family's own is made again: those that are
-held out stay new.
+with which row. Here options are taken from other families; the world plays them all the same, and what its own script
+cannot do then is left out. No binding of the family's own is made again: those that are held out stay new.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
@@ -21,10 +19,8 @@ from gelert.worlds.rewards import reward
 from gelert.worlds.state import CLEAN
 from gelert.worlds.tasks import Task, begin
 
-TRIES = 4
+TRIES = 8
 """Draws for each binding that is wanted."""
-
-_NUMBER = re.compile(r"[1-9]\d*")
 
 
 def widened(families: Mapping[str, Family], more: int, seed: int = 0) -> dict[str, Family]:
@@ -36,23 +32,23 @@ def widened(families: Mapping[str, Family], more: int, seed: int = 0) -> dict[st
         seed: of the draws.
     """
     options = {name: _options(family) for name, family in families.items()}
-    words = sorted({str(one) for own in options.values() for values in own.values() for one in values})
+    every = sorted({one for own in options.values() for values in own.values() for one in values}, key=repr)
     found: dict[str, Family] = {}
     for name, family in families.items():
         random = stream(seed, "widened", name)
-        found[name] = _wider(family, options[name], words, more, random) if options[name] else family
+        found[name] = _wider(family, options[name], every, more, random) if options[name] else family
     return found
 
 
 def _wider(
-    family: Family, options: Mapping[str, Sequence[object]], words: Sequence[str], more: int, random: Random
+    family: Family, options: Mapping[str, Sequence[object]], every: Sequence[object], more: int, random: Random
 ) -> Family:
     own, chosen = len(family.bindings), _chosen(family)
     for _ in range(more * TRIES):
         if len(family.bindings) == own + more:
             break
         base = random.choice(family.bindings[:own])
-        drawn = {name: (_drawn(values, words, random), CLEAN) for name, values in options.items()}
+        drawn = {name: (_drawn(values, every, random), CLEAN) for name, values in options.items()}
         names = cast("Names", {**base, **drawn})
         if any(all(names[name] == one[name] for name in chosen) for one in family.bindings):
             continue
@@ -64,15 +60,9 @@ def _wider(
     return family
 
 
-def _drawn(values: Sequence[object], words: Sequence[str], random: Random) -> object:
-    """An option of the same type."""
-    one = random.choice(values)
-    if isinstance(one, bool) or not isinstance(one, int | str):
-        return one
-    if isinstance(one, int):
-        return random.randint(1, 99)
-    other = random.choice([one, *random.sample(words, 2)])
-    return _NUMBER.sub(lambda found: str(random.randint(10 ** (len(found[0]) - 1), 10 ** len(found[0]) - 1)), other)
+def _drawn(values: Sequence[object], every: Sequence[object], random: Random) -> object:
+    """An option of the family's own or one of the same type."""
+    return random.choice([random.choice(values), *(one for one in every if type(one) is type(values[0]))])
 
 
 def _chosen(family: Family) -> list[str]:
