@@ -76,7 +76,9 @@ def test_a_job_whose_worker_dies_is_done_again_and_one_that_always_kills_is_give
     assert found == list(range(7))
 
 
-def test_workers_killed_from_outside_lose_nothing(workers: Workers) -> None:
+def test_workers_killed_from_outside_lose_nothing_and_nothing_is_printed(
+    workers: Workers, capfd: pytest.CaptureFixture[str]
+) -> None:
     killed, found = 0, list[int]()
     for result, _ in workers.in_order(partial(doubling, 3.0), range(80)):
         found.append(result)
@@ -86,6 +88,7 @@ def test_workers_killed_from_outside_lose_nothing(workers: Workers) -> None:
                 killed += 1
     assert killed >= 2
     assert found == list(range(0, 160, 2))
+    assert capfd.readouterr().out == ""
 
 
 def test_a_machine_that_goes_away_loses_nothing(cluster: Any) -> None:

@@ -78,6 +78,43 @@ def test_synthesis_gives_the_same_bytes_though_workers_and_then_the_command_are_
     assert file.read_bytes() == whole
 
 
+@pytest.mark.parametrize("how", ["--ray", "--workers"])
+def test_verdicts_are_the_same_lines_though_a_worker_is_killed(
+    tmp_path: Path, address: str, real_model: str, how: str
+) -> None:
+    del real_model
+    calibrated = ["calibrate", LOGS, "--alarm-budget", "0.25", "--out", tmp_path / "mine"]
+    done(started(*calibrated))
+    words = ["judge", LOGS, "--json", "--guard", os.path.relpath(tmp_path / "mine")]
+    whole = done(started(*words))
+    running = started(*words, how, address if how == "--ray" else "2")
+    if how == "--ray":
+        assert running.stdout is not None
+        first = running.stdout.readline()
+        kill_workers()
+        assert first + done(running) == whole
+    else:
+        assert done(running) == whole
+    assert whole.count("\n") == len(list(LOGS.iterdir()))
+
+
+@pytest.mark.parametrize("how", [["--ray", "local"], ["--workers", "2"]], ids=["ray", "workers"])
+def test_a_guard_that_is_not_on_the_workers_is_refused(tmp_path: Path, how: list[str]) -> None:
+    cascade = tmp_path / "cascade.toml"
+    cascade.write_text(
+        'kind = "cascade"\nname = "both"\nsecond = "agentdog-1.0-coarse@recorded:x"\nlow = 0.3\nhigh = 0.7\n'
+    )
+    for name, word in (
+        ("agentdog-1.0-coarse@http://127.0.0.1:1/v1#it", "give --at-once alone"),
+        (str(cascade), "no recorded answers"),
+        ("nowhere", "does not exist"),
+    ):
+        running = started("judge", LOGS, "--guard", name, *how)
+        _, said = running.communicate(timeout=60)
+        assert running.returncode == 2
+        assert word in said
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Labelled runs, targets, and a model with as many blocks as the default design reads."""

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import click
 
-from gelert.backends.base import in_order
-from gelert.cli.guards import at_once_option, guard_option, open_guard
+from gelert.cli.guards import at_once_option, guard_option
+from gelert.cli.judging import Opinion, opinions
 from gelert.cli.show import as_json, line
+from gelert.cli.spreading import spread_options
 from gelert.core.example import Example, Refusal
 from gelert.core.taxonomy import Taxonomy
 from gelert.core.trajectory import Setting
 from gelert.core.verdict import Unreadable, Unsafe, Verdict
-from gelert.guard.guard import Guard
+from gelert.spread.workers import Workers
 
 EPILOG = """\b
 Examples:
@@ -23,6 +24,7 @@ Examples:
   gelert judge logs/ --json > verdicts.jsonl
   codex exec ... ; gelert judge ~/.codex/sessions --fail-on unsafe
   gelert judge logs/ --html report.html
+  gelert judge many.jsonl --json --ray 10.0.0.1:6379
   gelert judge logs/ --guard agentdog-1.0-coarse@http://127.0.0.1:8000/v1#my-adapter --at-once 64
 
 \b
@@ -37,6 +39,7 @@ Exit code:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @guard_option
 @at_once_option
+@spread_options
 @click.option(
     "--setting",
     type=click.Choice([s.value for s in Setting]),
@@ -51,6 +54,8 @@ def command(
     paths: tuple[str, ...],
     guard_name: str | None,
     at_once: int | None,
+    workers: int,
+    ray: str,
     setting: str | None,
     format_name: str,
     as_lines: bool,
@@ -70,18 +75,19 @@ def command(
     examples = _examples(found, seen)
     first = next(examples, None)
     if first is not None:
-        guard = open_guard(guard_name, at_once)
-        taxonomy, kept = Taxonomy.load(), list[tuple[Example, Verdict]]()
-        for example, verdict in _progress(_judge(guard, chain([first], examples)), total, show=shown):
+        taxonomy, kept, guard = Taxonomy.load(), list[tuple[Example, Verdict]](), ""
+        judged = opinions(guard_name, at_once, Workers(workers, ray), chain([first], examples))
+        for example, said in _progress(judged, total, show=shown):
+            verdict, guard = said.verdict, said.guard
             seen.judged(verdict)
             if html:
                 kept.append((example, verdict))
-            row = as_json(example, verdict, guard.name) if as_lines else None
+            row = as_json(example, verdict, guard) if as_lines else None
             print(json.dumps(row, ensure_ascii=True) if row else line(example, verdict, taxonomy), flush=True)
         if html:
             from gelert.report.page import write
 
-            write(html, kept, taxonomy, guard.name)
+            write(html, kept, taxonomy, guard)
     sys.exit(seen.exit_code(fail_on))
 
 
@@ -120,18 +126,9 @@ def _examples(found: Iterator[Example | Refusal], seen: _Seen) -> Iterator[Examp
             print(f"refused  {one}", file=sys.stderr)
 
 
-def _judge(guard: Guard, examples: Iterator[Example]) -> Iterator[tuple[Example, Verdict]]:
-    """Each example with its verdict, in order; as many are judged at once as the guard is best asked."""
-
-    def work(example: Example) -> tuple[Example, Verdict]:
-        return example, guard.judge(example.trajectory)
-
-    return in_order(work, examples, guard.concurrency)
-
-
 def _progress(
-    judged: Iterator[tuple[Example, Verdict]], total: int | None, *, show: bool
-) -> Iterator[tuple[Example, Verdict]]:
+    judged: Iterator[tuple[Example, Opinion]], total: int | None, *, show: bool
+) -> Iterator[tuple[Example, Opinion]]:
     if not show or (total is not None and total < 3):
         yield from judged
         return

@@ -67,6 +67,8 @@ def joined(address: str) -> Generator[ModuleType]:
         )
     except (ConnectionError, RuntimeError, ValueError) as fault:
         raise InputError(f"expected a Ray cluster at {address!r}, got: {str(fault).splitlines()[0]}") from None
+    # Else it prints the death of a worker to standard output, among the records; there is no public switch for that.
+    ray._private.worker._worker_logs_enabled = False  # pyright: ignore[reportPrivateUsage]
     try:
         yield ray
     finally:
