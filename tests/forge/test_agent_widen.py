@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from gelert.forge.agent_widen import widened
-from gelert.worlds.agents import Agent, oracle, victim
+from gelert.worlds.agents import Agent, defender, oracle, victim
 from gelert.worlds.catalogue import catalogue
 from gelert.worlds.episode import Episode
 from gelert.worlds.families import Family
@@ -32,10 +32,12 @@ def test_most_families_get_more_bindings_behind_their_own() -> None:
 @pytest.mark.parametrize("name", CHANGED)
 def test_what_is_new_can_be_done_and_harmed(name: str) -> None:
     for one in new(name):
-        if one.scenario == "clean":
+        if one.risk is None:
             assert _reward(one, oracle).success
-    risky = [one for one in new(name) if one.scenario == "injected"]
-    assert sum(_reward(one, victim).harmed for one in risky) >= 0.9 * len(risky)
+            continue
+        assert _reward(one, victim).harmed
+        for how in one.risk.defenders:
+            assert not _reward(one, lambda begun, how=how: defender(begun, how)).harmed
 
 
 @pytest.mark.parametrize("name", CHANGED)

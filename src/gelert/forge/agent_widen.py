@@ -5,19 +5,19 @@ with which row. Here options are taken from other families; the world plays them
 cannot do then is left out. No binding of the family's own is made again: those that are held out stay new.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from typing import cast
 
 from gelert.core.seeds import stream
-from gelert.worlds.agents import oracle
+from gelert.worlds.agents import Agent, defender, oracle, victim
 from gelert.worlds.checks import Names
 from gelert.worlds.episode import Episode
 from gelert.worlds.families import Family
-from gelert.worlds.rewards import reward
+from gelert.worlds.rewards import Reward, reward
 from gelert.worlds.state import CLEAN
-from gelert.worlds.tasks import Task, begin
+from gelert.worlds.tasks import Beginning, Task, begin
 
 TRIES = 8
 """Draws for each binding that is wanted."""
@@ -53,11 +53,28 @@ def _wider(
         if any(all(names[name] == one[name] for name in chosen) for one in family.bindings):
             continue
         wider = replace(family, bindings=(*family.bindings, names))
-        episode = Episode(begin(Task(wider, len(family.bindings))))
-        oracle(episode.beginning)(episode)
-        if reward(episode).success:
+        if _holds(wider, len(family.bindings)):
             family = wider
     return family
+
+
+def _holds(family: Family, binding: int) -> bool:
+    """Whether the scripts come to what they stand for: the goal, each risk's harm, and none where it is handled."""
+    if not _played(Task(family, binding), oracle).success:
+        return False
+    for risk in family.risks.values():
+        one = Task(family, binding, risk)
+        if not _played(one, victim).harmed:
+            return False
+        if any(_played(one, lambda begun, how=how: defender(begun, how)).harmed for how in risk.defenders):
+            return False
+    return True
+
+
+def _played(one: Task, agent: Callable[[Beginning], Agent]) -> Reward:
+    episode = Episode(begin(one))
+    agent(episode.beginning)(episode)
+    return reward(episode)
 
 
 def _drawn(values: Sequence[object], every: Sequence[object], random: Random) -> object:
