@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from gelert.core.errors import InputError
-from gelert.worlds.bridges.verl_rows import LOOP, main, rows
+from gelert.forge.agent_verl import main
+from gelert.worlds.bridges.carried import named
+from gelert.worlds.bridges.verl_rows import LOOP, rows
 from gelert.worlds.episode import Episode
 from gelert.worlds.model_agent import Conversation
 from gelert.worlds.rollout import Rollout
@@ -343,20 +345,25 @@ def test_the_command_writes_rows_that_verl_reads(
     from transformers import AutoTokenizer
     from verl.utils.dataset.rl_dataset import RLHFDataset
 
-    path, own = tmp_path / "rows.parquet", config(f"+data.cache_dir={tmp_path}")
-    assert main([str(desk(tmp_path)), "--out", str(path)]) == 0
-    assert capsys.readouterr().out == f"{len(TASKS)} tasks in {path}\n"
+    path, own = tmp_path / "rows.parquet", config(f"+data.cache_dir={tmp_path}", prompt=12000)
+    assert main(["--triplets", "3", "--worlds", "mail", "--out", str(path)]) == 0
+    assert capsys.readouterr().out == f"9 tasks in {path}\n"
     tokenizer = AutoTokenizer.from_pretrained(own.actor_rollout_ref.model.path)
-    read = [RLHFDataset(str(path), tokenizer, own.data)[at] for at in range(len(TASKS))]
-    expected = told(TASKS, tmp_path)
-    assert [row["raw_prompt"] for row in read] == [row["prompt"] for row in expected]
-    assert [row["extra_info"] for row in read] == [row["extra_info"] for row in expected]
-    assert {(row["agent_name"], row["data_source"]) for row in read} == {
-        (LOOP, f"gelert/{scenario}") for scenario in ("clean", "injected", "malicious")
-    }
-    one = ran(own, server(follows([golden()["good"]])), read[:1])
-    assert list(outcomes(one, [golden()["good"]])) == [golden()["good"]]
-    assert main([str(tmp_path / "none.json"), "--out", str(path)]) == 1
+    read = [*map(RLHFDataset(str(path), tokenizer, own.data).__getitem__, range(9))]
+    expected = rows([named(["mail"], row["extra_info"]["task"]) for row in read], ["mail"], FORM)
+    kinds = [row["data_source"].removeprefix("gelert/") for row in read]
+    assert kinds[::3] == ["clean"] * 3
+    assert set(kinds[1::3]) <= {"injected", "hazard"}
+    assert kinds[2::3] == ["malicious"] * 3
+    for name in ("raw_prompt", "extra_info", "agent_name"):
+        assert [row[name] for row in read] == [row[name.removeprefix("raw_")] for row in expected]
+    batch = ran(own, server(says(*[generated(byte_letters(), "I won't.")] * 9)), read)
+    assert batch.non_tensor_batch["refused"].tolist() == [1.0] * 9
+    assert batch.non_tensor_batch["task"].tolist() == [row["extra_info"]["task"] for row in read]
+    assert {row["agent_name"] for row in read} == {LOOP}
+    assert (
+        main(["--held", "parameters", "--count", "1", "--worlds", str(tmp_path / "none.json"), "--out", str(path)]) == 1
+    )
     assert "none.json" in capsys.readouterr().err
 
 

@@ -1,7 +1,7 @@
 """Tasks for verl: an agent loop that plays an episode token in, token out, and rewards it.
 
 verl finds it by a file of agent loops, ``actor_rollout_ref.rollout.agent.agent_loop_config_path``; its rows are made by
-``python -m gelert.worlds.bridges.verl_rows``. ``examples/recipes/agent_verl.yaml`` says how all of it is started.
+``python -m gelert.forge.agent_verl``. ``examples/recipes/agent_verl.yaml`` says how all of it is started.
 
 The model's tokens stay as they were generated. verl's own builder of context would let what a tool says spell control
 tokens; here it is ordinary text, as everywhere in Gelert (``gelert.backends.local_chat.opening``).
