@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from gelert.cli.progress import watched
+from gelert.cli.spreading import spread_options
 from gelert.cli.train_agent import agent
 from gelert.cli.train_rl import rl_guard
 from gelert.cli.train_sft import sft_guard
@@ -18,6 +19,7 @@ from gelert.forge.assemble import Assembly, Gathered, gather, synthesise, worlds
 from gelert.forge.make_guard import DEFAULT, Figures, Made, make, pool_reader
 from gelert.forge.recipe import GuardRecipe
 from gelert.forge.validate import axes_markdown, margins, markdown
+from gelert.spread.workers import Workers
 
 EPILOG = """\b
 Examples:
@@ -25,6 +27,7 @@ Examples:
   gelert train guard --data logs/ --validate-only --json
   gelert train guard --data data/worlds --choices kept.jsonl --out my-guard/
   gelert train guard --recipe examples/recipes/guard.toml --features cache/ --out my-guard/  # stopped? it goes on
+  gelert train guard --data logs/ --workers 2 --out my-guard/
 """
 
 
@@ -69,6 +72,7 @@ command.add_command(agent)
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep hidden states and synthesised runs here and resume.",
 )
+@spread_options
 @click.option("--validate-only", is_flag=True, help="Only measure; write no card.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 def guard(
@@ -83,6 +87,8 @@ def guard(
     seed: int,
     out: Path | None,
     features: Path | None,
+    workers: int,
+    ray: str,
     validate_only: bool,
     as_json: bool,
 ) -> None:
@@ -104,7 +110,7 @@ def guard(
     gathered = _gathered(chosen, features)
     reader = pool_reader(chosen.fit.design(), features)
     with watched("reading runs", len(gathered.examples)) as done:
-        pool = reader.pool(gathered.examples, done)
+        pool = reader.pool(gathered.examples, done, Workers(workers, ray))
     measure = chosen.validation.on or validate_only
     assembly = Assembly(chosen, gathered, pool)
     figures = assembly.measured() if measure else Figures()
