@@ -12,7 +12,9 @@ def two_machines() -> Generator[Any]:
     """The cluster; ``address`` is where it answers."""
     from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]  # an extra
 
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    nice = {"worker_niceness": 0}  # by itself Ray lets whatever runs beside it come first
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": nice}
+    found = Cluster(initialize_head=True, head_node_args=head)
     try:
         found.add_node(num_cpus=1)
         yield found

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from gelert.evals.benches import RECORDS
 from gelert.forge.twins import twins
+from gelert.guard.card import default_card
 from gelert.lm.model import tiny
 from tests.forge.test_influence_cli import record
 from tests.spread.cluster import two_machines, working
@@ -83,8 +85,7 @@ def test_verdicts_are_the_same_lines_though_a_worker_is_killed(
     tmp_path: Path, address: str, real_model: str, how: str
 ) -> None:
     del real_model
-    calibrated = ["calibrate", LOGS, "--alarm-budget", "0.25", "--out", tmp_path / "mine"]
-    done(started(*calibrated))
+    shutil.copytree(default_card(), tmp_path / "mine")
     words = ["judge", LOGS, "--json", "--guard", os.path.relpath(tmp_path / "mine")]
     whole = done(started(*words))
     running = started(*words, how, address if how == "--ray" else "2")
