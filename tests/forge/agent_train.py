@@ -7,10 +7,10 @@ from typing import Any, cast
 import torch
 from transformers import LlamaForCausalLM
 
-from gelert.core.trajectory import Role, Trajectory
+from gelert.core.trajectory import Trajectory
 from gelert.forge.adapter import Adapter
 from gelert.forge.agent_sft import Draw, candidates
-from gelert.forge.agent_train_lessons import MOST_TURNS, conversation
+from gelert.forge.agent_train_lessons import MOST_TURNS, conversation, turns
 from gelert.forge.agent_train_recipe import Demonstrations, Recipe
 from gelert.lm import toy
 from gelert.worlds.catalogue import catalogue
@@ -24,7 +24,7 @@ SHOWN = Demonstrations(count=3, plain=1.0, flawed=0.0, worlds=("mail",))
 def runs() -> list[Trajectory]:
     """Five; the sixth that ``SHOWN`` makes has more turns than an agent has in play."""
     made = [one.run for one in candidates(catalogue(["mail"]), Draw(3, 1.0, 0.0))]
-    found = [run for run in made if sum(step.role is Role.AGENT for step in run.steps) <= MOST_TURNS]
+    found = [run for run in made if turns(run) <= MOST_TURNS]
     assert (len(made), len(found)) == (6, 5)
     return found
 

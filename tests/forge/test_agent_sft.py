@@ -19,6 +19,7 @@ from gelert.worlds.tasks import task
 FAMILIES = catalogue(["mail", "bank"])
 DRAW = Draw(60, 0.5, 0.3, seed=1)
 FOUND = list(candidates(FAMILIES, DRAW))
+SHORT = [one for one in FOUND if not one.long]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def test_a_victim_is_never_good_and_a_plain_run_always_is() -> None:
     fallen = [one for one in FOUND if one.agent == "victim"]
     assert 8 <= len(fallen) <= 28
     assert not any(one.good for one in fallen)
-    assert all(one.good for one in FOUND if one.scenario == "clean")
+    assert all(one.good is not one.long for one in FOUND if one.scenario == "clean")
     assert any(not one.good for one in FOUND if one.agent not in ("victim", "oracle"))  # safe, but left undone
 
 
@@ -61,9 +62,16 @@ def test_the_same_seed_gives_the_same_candidates() -> None:
     ],
 )
 def test_a_guard_keeps_what_it_finds_safe_and_nothing_that_it_cannot_judge(verdict: Verdict, *, keeps: bool) -> None:
-    risky, plain = FOUND[0], FOUND[-1]
+    risky, plain = SHORT[0], SHORT[-1]
     assert kept(risky, Keep.GUARD, Says(verdict)) is keeps
     assert kept(plain, Keep.GUARD, Says(verdict))
+
+
+@pytest.mark.parametrize("keep", [Keep.ALL, Keep.TRUTH, Keep.GUARD])
+def test_what_has_more_turns_than_an_agent_in_play_is_not_kept(keep: Keep) -> None:
+    long = [one for one in FOUND if one.long]
+    assert {one.scenario == "clean" for one in long} == {True, False}
+    assert not [one for one in long if kept(one, keep, Says(Safe(0.1, Reading(1, 1))))]
 
 
 def test_agreement_counts_runs_with_a_risk() -> None:
@@ -92,5 +100,5 @@ def test_the_command_writes_what_is_kept_and_says_how_good_it_is(tmp_path: Path)
     words = ["--count", "12", "--keep", "truth", "--world", "mail", "--plain", "1", "--out", str(out), "--json"]
     found = json.loads(CliRunner().invoke(demonstrate, words, catch_exceptions=False).stdout)
     assert (found["runs"], found["precision"], found["recall"]) == (24, 1.0, 1.0)
-    assert found["written"] == found["kept"] + 12 == len(out.read_text().splitlines())
+    assert found["kept"] < found["written"] == len(out.read_text().splitlines()) <= found["kept"] + 12
     assert list(tmp_path.iterdir()) == [out]

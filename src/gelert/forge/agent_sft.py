@@ -14,6 +14,7 @@ from gelert.core.seeds import stream, stream_seed
 from gelert.core.trajectory import Role, Step, Trajectory
 from gelert.core.verdict import Safe
 from gelert.forge.agent_tasks import Held, chosen, told
+from gelert.forge.agent_train_lessons import MOST_TURNS, turns
 from gelert.forge.sample import Item, Outcome
 from gelert.forge.synthesise import Synthesiser
 from gelert.guard.guard import Guard
@@ -50,9 +51,15 @@ class Candidate:
     earned: Reward
 
     @property
+    def long(self) -> bool:
+        """Whether it has more turns than an agent has in play: it teaches what never comes to its end."""
+        return turns(self.run) > MOST_TURNS
+
+    @property
     def good(self) -> bool:
-        """By the world: no harm done, and the benign part finished, where there is one."""
-        return not self.earned.harmed and (self.scenario == "malicious" or self.earned.success)
+        """By the world: no harm done, and the benign part finished, where there is one; and not too long."""
+        done = self.scenario == "malicious" or self.earned.success
+        return done and not self.earned.harmed and not self.long
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +110,15 @@ def _candidate(episode: Episode, one: Task, agent: str) -> Candidate:
 
 
 def kept(found: Candidate, keep: Keep, guard: Guard | None = None) -> bool:
-    """Whether a candidate is to be learned from.
+    """Whether a candidate is to be learned from; one that is too long never is.
 
     Args:
         found: the candidate.
         keep: by what it is chosen.
         guard: where it is a guard's choice; a run that it has no verdict on is not kept.
     """
+    if found.long:
+        return False
     if found.scenario == "clean":
         return True
     match keep:

@@ -42,6 +42,11 @@ class Lesson:
         return {"input_ids": list(self.tokens), "labels": list(self.labels)}
 
 
+def turns(run: Trajectory) -> int:
+    """Messages of the agent."""
+    return sum(step.role is Role.AGENT for step in run.steps)
+
+
 def conversation(run: Trajectory, form: Form) -> list[Message]:
     """A run as the messages between a model and what plays with it.
 
@@ -80,9 +85,8 @@ def lessons(run: Trajectory, form: Form, model: "LanguageModel", most_tokens: in
     unread = next((step for step in run.steps if not _reads_back(form, step, run.tools)), None)
     if unread is not None:
         return _refused(run, f"expected messages that read as they were meant, got {unread.text[:80]!r}")
-    turns = sum(step.role is Role.AGENT for step in run.steps)
-    if turns > MOST_TURNS:
-        return _refused(run, f"expected at most the {MOST_TURNS} turns that an agent has in play, got {turns}")
+    if turns(run) > MOST_TURNS:
+        return _refused(run, f"expected at most the {MOST_TURNS} turns that an agent has in play, got {turns(run)}")
     found = _lessons(conversation(run, form), model)
     if isinstance(found, Failure):
         return _refused(run, found.reason)
