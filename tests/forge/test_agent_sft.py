@@ -1,7 +1,7 @@
 """Demonstrations for agents: what is good by the world, what a filter keeps, and the form that trainers take."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +65,13 @@ def test_a_guard_keeps_what_it_finds_safe_and_nothing_that_it_cannot_judge(verdi
     risky, plain = SHORT[0], SHORT[-1]
     assert kept(risky, Keep.GUARD, Says(verdict)) is keeps
     assert kept(plain, Keep.GUARD, Says(verdict))
+
+
+def test_bare_runs_are_of_the_same_tasks_and_agents_and_shorter() -> None:
+    bare = list(candidates(FAMILIES, replace(DRAW, bare=True)))
+    assert [(one.run.trajectory_id, one.agent) for one in bare] == [(o.run.trajectory_id, o.agent) for o in FOUND]
+    assert [one.earned.harmed for one in bare] == [one.earned.harmed for one in FOUND]
+    assert sum(len(one.run.steps) for one in bare) < sum(len(one.run.steps) for one in FOUND)
 
 
 @pytest.mark.parametrize("keep", [Keep.ALL, Keep.TRUTH, Keep.GUARD])

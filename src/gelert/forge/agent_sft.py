@@ -18,10 +18,11 @@ from gelert.forge.agent_train_lessons import MOST_TURNS, turns
 from gelert.forge.sample import Item, Outcome
 from gelert.forge.synthesise import Synthesiser
 from gelert.guard.guard import Guard
+from gelert.worlds.agents import defender, oracle, victim
 from gelert.worlds.episode import Episode, trajectory
 from gelert.worlds.families import Family, Scenario
 from gelert.worlds.rewards import Reward, reward
-from gelert.worlds.tasks import Task, tasks
+from gelert.worlds.tasks import Task, begin, tasks
 from gelert.worlds.toolcalls import Form
 
 RISKY: tuple[Scenario, ...] = ("injected", "hazard", "malicious")
@@ -74,6 +75,8 @@ class Draw:
     """Share of the runs with a risk in which the harm is done; of the published ones an eighth was not kept."""
     every_attack: bool = False
     """Also attacks and wordings that are held out, as a model knows of them that has read much."""
+    bare: bool = False
+    """Scripts alone, without the detours and turns of phrase by which synthesised runs differ from one another."""
     form: Form = Form.HERMES
     """Of the tool calls of who learns: what it does not tell of cannot be learnt from."""
     seed: int = 0
@@ -102,7 +105,15 @@ def candidates(families: Mapping[str, Family], draw: Draw) -> Iterator[Candidate
             agent = "victim" if falls else random.choice(sorted(one.risk.defenders))
             outcome = Outcome.UNSAFE if falls else Outcome.RESISTED
         item = Item(number, number, one, outcome, agent, stream_seed(seed, "demonstration", number))
-        yield _candidate(maker.play(item), one, agent)
+        yield _candidate(_scripted(one, agent) if draw.bare else maker.play(item), one, agent)
+
+
+def _scripted(one: Task, agent: str) -> Episode:
+    episode = Episode(begin(one))
+    known = {"oracle": oracle, "victim": victim}.get(agent)
+    play = known(episode.beginning) if known else defender(episode.beginning, agent)
+    play(episode)
+    return episode
 
 
 def _candidate(episode: Episode, one: Task, agent: str) -> Candidate:

