@@ -97,7 +97,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", default="Qwen/Qwen3-0.6B", help="hub id or folder")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled runs")
     parser.add_argument("--out", type=Path, required=True, help="folder of the adapter")
-    parser.add_argument("--rule", choices=sorted(RULES), default="memft-ot")
+    parser.add_argument("--rule", choices=sorted(RULES), default="nll")
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
     parser.add_argument("--rank", type=int, default=RANK)
     parser.add_argument("--epochs", type=float, default=EPOCHS)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   gelert data synthesise --n 600 --seed 3 --out data/worlds
-  gelert train sft-guard --data data/worlds --out my-guard/ --rule memft-ot --margin 1 --seeds 3
+  gelert train sft-guard --data data/worlds --out my-guard/ --margin 1 --seeds 3
   gelert judge --guard my-guard/ run.jsonl
 """
 
