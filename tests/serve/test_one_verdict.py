@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 from fastapi.testclient import TestClient
 
-from gelert.cli import judge, policy
+from gelert.cli import judge, judging, policy
 from gelert.core.example import Example
 from gelert.core.trajectory import Role, Step, ToolSpec, Trajectory
 from gelert.core.verdict import Reading, Safe, Unsafe, Verdict
@@ -153,8 +153,8 @@ def log(path: Path) -> Trajectory:
 
 def said_by_the_command_line(doors: Doors, path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
     """What ``gelert policy test`` says; ``gelert judge`` must agree with its last word."""
-    for command in (policy, judge):
-        monkeypatch.setattr(command, "open_guard", lambda _: doors.guard)
+    for command in (policy, judging):
+        monkeypatch.setattr(command, "open_guard", lambda *_: doors.guard)
     tried = CliRunner().invoke(policy.command, ["test", str(doors.policy), str(path), "--json"])
     rows = [json.loads(line) for line in tried.output.splitlines()]
     assert tried.exit_code == 0
