@@ -22,13 +22,14 @@ from gelert.core.records import file_digest
 from gelert.forge import agent_rl_rollouts
 from gelert.forge import agent_train as shown
 from gelert.forge.adapter import Adapter
-from gelert.forge.agent_folder import CHECKPOINTS, LOG
+from gelert.forge.agent_folder import LOG
 from gelert.forge.agent_policy import Policy
 from gelert.forge.agent_rl import LOG_KIND, Report, train
 from gelert.forge.agent_rl_recipe import Episodes, Recipe, arguments
 from gelert.forge.agent_rl_rollouts import total
 from gelert.forge.agent_sampler import Sampler
 from gelert.forge.agent_train_recipe import Recipe as Shown
+from gelert.forge.checkpoints import CHECKPOINTS
 from gelert.worlds.catalogue import catalogue
 from gelert.worlds.rollout import Rollout
 from gelert.worlds.tasks import begin, tasks

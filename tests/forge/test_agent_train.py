@@ -21,11 +21,12 @@ from gelert.cli.train import command as train_command
 from gelert.core import records
 from gelert.core.errors import InputError, ModelError
 from gelert.core.records import file_digest
-from gelert.forge.agent_folder import CHECKPOINTS, LOG
+from gelert.forge.agent_folder import LOG
 from gelert.forge.agent_sft import conversation as chat_with_tools
 from gelert.forge.agent_train import LOG_KIND, Report, demonstrations, taught, train
 from gelert.forge.agent_train_lessons import conversation
 from gelert.forge.agent_train_recipe import Demonstrations, Engine
+from gelert.forge.checkpoints import CHECKPOINTS
 from gelert.lm.model import load
 from gelert.lm.peft import WEIGHTS
 from gelert.worlds.catalogue import catalogue

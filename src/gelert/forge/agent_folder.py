@@ -6,43 +6,22 @@ form), ``model`` or both, each with a card ``agent.json``: an agent of ``gelert 
 """
 
 import json
-import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gelert.core.errors import InputError
 from gelert.forge.adapter import Adapter, write
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
-CONFIG, CHECKPOINTS, LOG, CARD = "config.json", "checkpoints", "log.jsonl", "agent.json"
+LOG, CARD = "log.jsonl", "agent.json"
 
 
 def versions() -> dict[str, str]:
     """Of what a training depends on."""
     return {name: version(name) for name in ("gelert", "trl", "peft", "transformers", "torch")}
-
-
-def begin(out: Path, noted: Mapping[str, object]) -> None:
-    """Note what is learnt, or check that it is what was begun. Of several processes the first one does it.
-
-    Raises:
-        InputError: ``out`` was begun with something else.
-    """
-    if os.environ.get("RANK", "0") != "0":
-        return
-    text = json.dumps(noted, indent=1) + "\n"
-    kept = out / CONFIG
-    if kept.exists() and kept.read_text(encoding="utf-8") != text:
-        raise InputError(
-            f"expected the config that {out} was begun with, got another recipe, model, version or other runs;"
-            f" choose another folder or remove it (compare {kept})"
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    kept.write_text(text, encoding="utf-8")
 
 
 def keep(

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gelert.backends.local import LocalModel
 from gelert.core import records
-from gelert.forge.agent_folder import CHECKPOINTS, LOG, begin, keep, versions
+from gelert.forge.agent_folder import LOG, keep, versions
 from gelert.forge.agent_rl_recipe import Recipe, arguments
 from gelert.forge.agent_tasks import told, triplets
 from gelert.forge.agent_train import require
-from gelert.forge.checkpoints import last_whole
+from gelert.forge.checkpoints import CHECKPOINTS, begin, last_whole
 from gelert.lm import registry
 from gelert.worlds.catalogue import catalogue
 from gelert.worlds.tasks import Task, tasks

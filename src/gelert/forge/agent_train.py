@@ -17,13 +17,13 @@ from gelert.core import records
 from gelert.core.errors import InputError, missing_extra
 from gelert.core.example import Refusal
 from gelert.core.trajectory import Trajectory
-from gelert.forge.agent_folder import CHECKPOINTS, LOG, begin, keep, versions
+from gelert.forge.agent_folder import LOG, keep, versions
 from gelert.forge.agent_policy import made
 from gelert.forge.agent_sft import candidates, kept
 from gelert.forge.agent_train_lessons import UNLEARNT, Lesson, lessons
 from gelert.forge.agent_train_recipe import Recipe, arguments
 from gelert.forge.agent_widen import widened
-from gelert.forge.checkpoints import last_whole
+from gelert.forge.checkpoints import CHECKPOINTS, begin, last_whole
 from gelert.guard.formats import read
 from gelert.lm import registry
 from gelert.worlds.catalogue import catalogue

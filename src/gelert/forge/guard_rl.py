@@ -26,7 +26,7 @@ from gelert.core.errors import InputError, missing_extra
 from gelert.core.taxonomy import Taxonomy, builtin
 from gelert.evals.benches import Labelled
 from gelert.forge.adapter import write
-from gelert.forge.checkpoints import last_whole
+from gelert.forge.checkpoints import CHECKPOINTS, begin, last_whole
 from gelert.forge.guard_rl_prompts import Asked, Count, asked
 from gelert.forge.guard_rl_recipe import Recipe, arguments
 from gelert.forge.guard_rl_reward import AXES, rewards
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from gelert.forge.guard_rl_trainer import DiagnosisTrainer
 
-CONFIG, CHECKPOINTS, BEFORE, FIGURES = "config.json", "checkpoints", "before.json", "figures.json"
+BEFORE, FIGURES = "before.json", "figures.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,27 +147,14 @@ def _counter(tokenizer: "PreTrainedTokenizerBase") -> Count:
 
 
 def _begin(out: Path, recipe: Recipe, model: str, questions: Asked) -> None:
-    """Note what is learnt, or check that it is what was begun; more steps may be asked for than at first.
-
-    Of several processes the first one does it.
-    """
-    if os.environ.get("RANK", "0") != "0":
-        return
+    """Note what is learnt, or check that it is what was begun; more steps may be asked for than at first."""
     noted = {
         "recipe": recipe.model_dump(exclude={"steps"}),
         "model": model,
         "questions_sha256": records.digest([one.row() for one in questions.learnt + questions.held_out]),
         "versions": {name: version(name) for name in ("gelert", "trl", "transformers", "torch")},
     }
-    text = json.dumps(noted, indent=1) + "\n"
-    kept = out / CONFIG
-    if kept.exists() and kept.read_text(encoding="utf-8") != text:
-        raise InputError(
-            f"expected the config that {out} was begun with, got another recipe, model, version or other runs;"
-            f" choose another folder or remove it (compare {kept})"
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    kept.write_text(text, encoding="utf-8")
+    begin(out, noted)
 
 
 def _trainer(
