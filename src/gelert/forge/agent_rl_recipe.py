@@ -11,6 +11,7 @@ from pydantic import Field
 
 from gelert.core.errors import InputError
 from gelert.forge.adapter import Adapter
+from gelert.forge.grpo_options import options
 from gelert.forge.recipe_file import Strict, document, fields
 from gelert.worlds.model_agent import Rules
 from gelert.worlds.toolcalls import Form
@@ -141,16 +142,13 @@ def arguments(recipe: Recipe, folder: Path, devices: int) -> "GRPOConfig":
             " of a step are not kept in checkpoints"
         )
     return GRPOConfig(
-        output_dir=str(folder),
         seed=recipe.seed,
         max_steps=recipe.steps,
         learning_rate=recipe.learning_rate,
-        lr_scheduler_type="constant",
         adam_beta2=0.95,
         weight_decay=0.0,
         num_generations=played.group,
         shuffle_dataset=False,  # a triplet stays in one step
-        loss_type="grpo",
         importance_sampling_level=recipe.level,
         epsilon=recipe.clip_low,
         epsilon_high=recipe.clip_high,
@@ -160,18 +158,5 @@ def arguments(recipe: Recipe, folder: Path, devices: int) -> "GRPOConfig":
         max_completion_length=played.message_tokens,
         per_device_train_batch_size=engine.at_once,
         gradient_accumulation_steps=every // at_once,
-        model_init_kwargs={"dtype": engine.dtype},
-        bf16=engine.dtype == "bfloat16",
-        gradient_checkpointing=engine.save_memory,
-        use_vllm=engine.vllm != "none",
-        vllm_mode="server" if engine.vllm == "server" else "colocate",
-        vllm_server_base_url=engine.vllm_address if engine.vllm == "server" else None,
-        vllm_gpu_memory_utilization=engine.vllm_memory,
-        vllm_max_model_length=played.most_tokens + played.message_tokens,
-        logging_steps=1,
-        save_steps=recipe.save_every,
-        save_total_limit=2,
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=False,  # rows are texts
+        **options(engine, folder, played.most_tokens + played.message_tokens, recipe.save_every),
     )

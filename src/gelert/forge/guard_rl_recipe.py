@@ -7,6 +7,7 @@ from pydantic import Field
 
 from gelert.core.errors import InputError
 from gelert.forge.adapter import Adapter
+from gelert.forge.grpo_options import options
 from gelert.forge.guard_rl_reward import AXES
 from gelert.forge.recipe_file import Strict, document, fields
 
@@ -120,17 +121,14 @@ def arguments(recipe: Recipe, folder: Path, devices: int) -> "GRPOConfig":
             " a step are not kept in checkpoints"
         )
     return GRPOConfig(
-        output_dir=str(folder),
         seed=recipe.seed,
         max_steps=recipe.steps,
         learning_rate=recipe.learning_rate,
-        lr_scheduler_type="constant",
         # The objective: separate normalisation, two-sided clip by token, mean over tokens and then over answers, and
         # the plain divergence of GRPO (arXiv:2402.03300 eq. 4), which the trainer's default would weight by the ratio.
         num_generations=recipe.group,
         multi_objective_aggregation="normalize_then_sum",
         reward_weights=[getattr(recipe.weights, axis.value) for axis in AXES],
-        loss_type="grpo",
         importance_sampling_level="token",
         epsilon=recipe.clip_low,
         epsilon_high=recipe.clip_high,
@@ -142,18 +140,5 @@ def arguments(recipe: Recipe, folder: Path, devices: int) -> "GRPOConfig":
         per_device_train_batch_size=engine.answers_at_once,
         gradient_accumulation_steps=recipe.answers // at_once,
         per_device_eval_batch_size=recipe.group,
-        model_init_kwargs={"dtype": engine.dtype},
-        bf16=engine.dtype == "bfloat16",
-        gradient_checkpointing=engine.save_memory,
-        use_vllm=engine.vllm != "none",
-        vllm_mode="server" if engine.vllm == "server" else "colocate",
-        vllm_server_base_url=engine.vllm_address if engine.vllm == "server" else None,
-        vllm_gpu_memory_utilization=engine.vllm_memory,
-        vllm_max_model_length=recipe.prompt_tokens + recipe.answer_tokens,
-        logging_steps=1,
-        save_steps=recipe.save_every,
-        save_total_limit=2,
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=False,  # rows are texts
+        **options(engine, folder, recipe.prompt_tokens + recipe.answer_tokens, recipe.save_every),
     )
