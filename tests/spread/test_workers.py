@@ -7,56 +7,48 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
-from gelert.core.errors import GelertError, InputError, MissingError, WorkerError
-from gelert.spread.workers import AHEAD, HERE, Sent, Workers, reachable
-from tests.spread.jobs import counted, doubling, dying, failing, refusing, threads
+from gelert.core.errors import GelertError, InputError, WorkerError
+from gelert.spread.workers import HERE, Sent, Workers, reachable
+from tests.spread.contract import SpreadContract
+from tests.spread.jobs import doubling, dying, threads
 
 TWO = Workers(2)
 
 
-@pytest.mark.parametrize("workers", [HERE, TWO], ids=["here", "two"])
-def test_results_come_in_the_order_of_the_jobs(workers: Workers) -> None:
-    found = list(workers.in_order(partial(doubling, 0.2), range(40)))
-    assert [result for result, _ in found] == list(range(0, 80, 2))
-    assert (os.getpid() in {process for _, process in found}) == workers.alone
+class TestHere(SpreadContract):
+    PROCESSES = 1
+    DRAWN = 4
+
+    @pytest.fixture
+    def workers(self) -> Workers:
+        return HERE
+
+    def test_no_other_process_works(self, workers: Workers) -> None:
+        assert {process for _, process in workers.in_order(doubling, range(4))} == {os.getpid()}
 
 
-def test_each_process_makes_what_it_needs_once(tmp_path: Path) -> None:
-    assert list(TWO.in_order(partial(counted, tmp_path), range(50))) == list(range(50))
-    assert 1 <= len(list(tmp_path.iterdir())) <= 2
+class TestTwo(SpreadContract):
+    PROCESSES = 2
 
+    @pytest.fixture
+    def workers(self) -> Workers:
+        return TWO
 
-@pytest.mark.parametrize(("workers", "most"), [(HERE, 4), (TWO, 3 + 2 * AHEAD)], ids=["here", "two"])
-def test_jobs_are_drawn_as_they_are_needed_and_leaving_early_ends_every_process(workers: Workers, most: int) -> None:
-    drawn, others = list[int](), set(multiprocessing.active_children())
+    def test_only_other_processes_work(self, workers: Workers) -> None:
+        assert os.getpid() not in {process for _, process in workers.in_order(doubling, range(4))}
 
-    def endless() -> Iterator[int]:
-        while True:
-            drawn.append(len(drawn))
-            yield drawn[-1]
-
-    found = workers.in_order(doubling, endless())
-    assert [next(found)[0] for _ in range(3)] == [0, 2, 4]
-    found.close()  # pyright: ignore[reportAttributeAccessIssue]  # it is a generator
-    assert len(drawn) <= most
-    assert not set(multiprocessing.active_children()) - others
-
-
-@pytest.mark.parametrize("workers", [HERE, TWO], ids=["here", "two"])
-def test_a_fault_comes_as_it_was_raised_after_the_results_before_it(workers: Workers) -> None:
-    found = workers.in_order(failing, range(10))
-    assert [next(found) for _ in range(3)] == [-1, -1, -1]
-    with pytest.raises(ZeroDivisionError):
+    def test_leaving_early_ends_every_process(self, workers: Workers) -> None:
+        others = set(multiprocessing.active_children())
+        found = workers.in_order(doubling, range(1000))
         next(found)
-    with pytest.raises(MissingError, match=r"^the model is not fetched; run: gelert model pull it$"):
-        list(workers.in_order(refusing, range(10)))
+        found.close()  # pyright: ignore[reportAttributeAccessIssue]  # it is a generator
+        assert not set(multiprocessing.active_children()) - others
 
 
 def test_a_killed_process_ends_the_work_with_a_word_and_what_came_before_it_is_there(tmp_path: Path) -> None:

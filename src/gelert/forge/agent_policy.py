@@ -76,6 +76,8 @@ def made(policy: Policy, runs: Sequence[Trajectory], form: Form, seed: int, out:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+    from gelert.lm.quiet import quiet
+
     words = PreTrainedTokenizerFast(
         tokenizer_object=_tokenizer(runs, form, policy.vocabulary),
         bos_token=CONTROLS[1],
@@ -100,7 +102,8 @@ def made(policy: Policy, runs: Sequence[Trajectory], form: Form, seed: int, out:
     )
     torch.manual_seed(stream_seed(seed, "policy"))
     words.save_pretrained(folder)
-    LlamaForCausalLM(cast("Any", config)).save_pretrained(folder)
+    with quiet():
+        LlamaForCausalLM(cast("Any", config)).save_pretrained(folder)
     return folder
 
 
