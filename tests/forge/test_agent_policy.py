@@ -12,7 +12,6 @@ pytest.importorskip("trl")
 
 from gelert.core.trajectory import Role
 from gelert.forge.agent_policy import NEW, Policy, made
-from gelert.forge.agent_train_lessons import Lesson, lessons
 from gelert.lm.model import LanguageModel, load
 from gelert.worlds.toolcalls import Form
 from tests.forge.agent_train import runs
@@ -57,10 +56,3 @@ def test_a_model_is_made_once_and_the_same_again(tmp_path: Path) -> None:
     stamp = (first / "model.safetensors").stat().st_mtime_ns
     made(SHAPE, runs(), Form.SHORT, 3, tmp_path / "a")
     assert (first / "model.safetensors").stat().st_mtime_ns == stamp
-
-
-def test_a_lesson_of_everything_has_every_token_for_a_label(model: LanguageModel) -> None:
-    found = lessons(runs()[0], Form.SHORT, model, 4096)
-    assert isinstance(found, list)
-    assert found[0].whole() == Lesson(found[0].tokens, found[0].tokens)
-    assert found[0].labels != found[0].tokens

@@ -45,7 +45,7 @@ CLEAN = [one for family in catalogue(["mail"]).values() for one in tasks(family)
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """It has learnt from a few runs how a message ends, and little else."""
     out = tmp_path_factory.mktemp("policy")
-    own = Shown(policy=SMALL, form=Form.SHORT, demonstrations=SHOWN, steps=40, batch=5, learning_rate=5e-3, learn="all")
+    own = Shown(policy=SMALL, form=Form.SHORT, demonstrations=SHOWN, steps=40, batch=5, learning_rate=5e-3)
     report = shown.train(shown.taught(runs(), own, out), own, out)
     assert report.last_loss < report.first_loss - 1.0
     return Path(*report.wrote)

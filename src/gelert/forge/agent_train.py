@@ -125,7 +125,7 @@ def taught(runs: Iterable[Trajectory | Refusal], recipe: Recipe, out: Path) -> T
             refused.append(found)
         else:
             count += 1
-            good += [one.whole() for one in found] if recipe.learn == "all" else found
+            good += found
     if not good:
         why = f"; the first refusal: {refused[0]}" if refused else ""
         raise InputError(f"expected runs that an agent can learn from, got none{why}")

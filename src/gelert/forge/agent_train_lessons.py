@@ -33,10 +33,6 @@ class Lesson:
     tokens: tuple[int, ...]
     labels: tuple[int, ...]
 
-    def whole(self) -> "Lesson":
-        """With every token to be learnt."""
-        return Lesson(self.tokens, self.tokens)
-
     def row(self) -> dict[str, list[int]]:
         """As a row of a data set for TRL."""
         return {"input_ids": list(self.tokens), "labels": list(self.labels)}

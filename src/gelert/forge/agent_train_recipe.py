@@ -82,8 +82,6 @@ class Recipe(Strict):
     """Steps in which the learning rate rises from nothing."""
     schedule: Literal["constant", "linear"] = "constant"
     """Of the learning rate; ``linear`` falls to nothing with the last step."""
-    learn: Literal["own", "all"] = "own"
-    """The agent's own tokens, or also what it is told: for a model that cannot read yet."""
     by_length: bool = False
     """Whether conversations of about one length make a step: less to pad."""
     most_tokens: Count = 4096
