@@ -24,10 +24,11 @@ from gelert.forge import agent_train as shown
 from gelert.forge.adapter import Adapter
 from gelert.forge.agent_folder import LOG
 from gelert.forge.agent_policy import Policy
-from gelert.forge.agent_rl import LOG_KIND, Report, train
+from gelert.forge.agent_rl import LOG_KIND, Report, played, train
 from gelert.forge.agent_rl_recipe import Episodes, Recipe, arguments
 from gelert.forge.agent_rl_rollouts import total
 from gelert.forge.agent_sampler import Sampler
+from gelert.forge.agent_tasks import sides
 from gelert.forge.agent_train_recipe import Recipe as Shown
 from gelert.forge.checkpoints import CHECKPOINTS
 from gelert.worlds.catalogue import catalogue
@@ -76,6 +77,15 @@ def learnt(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 def weights(folder: Path) -> str:
     return file_digest(folder / "model.safetensors")
+
+
+def test_what_is_played_has_parameters_that_the_worlds_do_not_have() -> None:
+    bindings = {one.family.name: len(one.family.bindings) for one in CLEAN}
+    wider = Recipe(model="x", steps=60, episodes=PLAYED.model_copy(update={"widened": 12}))
+    found = played(wider)
+    assert len(found) == 3 * 60
+    assert {one.binding >= bindings[one.family.name] for one in found} == {False, True}
+    assert not any(sides(one) for one in found)
 
 
 def test_every_step_is_logged_with_the_parts_of_the_reward_by_scenario(learnt: tuple[Path, Report]) -> None:

@@ -37,7 +37,7 @@ class Says:
 
 def test_candidates_are_of_tasks_to_learn_from_risky_ones_first() -> None:
     assert [one.scenario == "clean" for one in FOUND] == [False] * 60 + [True] * 30
-    assert all(not sides(task(FAMILIES, one.run.trajectory_id), 1) for one in FOUND)
+    assert all(not sides(task(FAMILIES, one.run.trajectory_id)) for one in FOUND)
     assert {one.scenario for one in FOUND} == {"clean", "injected", "hazard", "malicious"}
 
 

@@ -33,7 +33,7 @@ Examples:
 )
 @click.option("--count", type=click.IntRange(1, 5000), default=50, show_default=True, help="Tasks of each scenario.")
 @click.option("--world", "worlds", multiple=True, help="A world, by name or file; may be given more than once.")
-@click.option("--seed", default=0, show_default=True, help="Of what is held out and of the draw.")
+@click.option("--seed", default=0, show_default=True, help="Of the draw.")
 @form_option
 @click.option(
     "--at-once",

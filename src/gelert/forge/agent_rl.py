@@ -18,6 +18,7 @@ from gelert.forge.agent_folder import LOG, keep, versions
 from gelert.forge.agent_rl_recipe import Recipe, arguments
 from gelert.forge.agent_tasks import told, triplets
 from gelert.forge.agent_train import require
+from gelert.forge.agent_widen import widened
 from gelert.forge.checkpoints import CHECKPOINTS, begin, last_whole
 from gelert.lm import registry
 from gelert.worlds.catalogue import catalogue
@@ -69,9 +70,7 @@ def train(recipe: Recipe, out: Path, *, tell: Callable[[int], None] = lambda _st
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # the trainer's warning that its rollout_func may change
     from gelert.lm.quiet import quiet
 
-    every = told([one for family in catalogue(recipe.episodes.worlds).values() for one in tasks(family)], recipe.form)
-    batches = -(-recipe.steps // recipe.passes)
-    drawn = [one for three in triplets(every, batches * recipe.episodes.triplets, seed=recipe.seed) for one in three]
+    drawn = played(recipe)
     noted = _noted(recipe)
     begin(out, noted)
     with quiet(), warnings.catch_warnings():
@@ -88,6 +87,18 @@ def train(recipe: Recipe, out: Path, *, tell: Callable[[int], None] = lambda _st
         sum(last) / len(last),
         wrote,
     )
+
+
+def played(recipe: Recipe) -> list[Task]:
+    """The tasks of all steps, in their order.
+
+    Args:
+        recipe: of the learning.
+    """
+    families = widened(catalogue(recipe.episodes.worlds), recipe.episodes.widened, recipe.seed)
+    every = told([one for family in families.values() for one in tasks(family)], recipe.form)
+    batches = -(-recipe.steps // recipe.passes)
+    return [one for three in triplets(every, batches * recipe.episodes.triplets, seed=recipe.seed) for one in three]
 
 
 def _noted(recipe: Recipe) -> dict[str, object]:

@@ -41,6 +41,8 @@ class Episodes(Strict):
     temperature: Annotated[float, Field(gt=0)] = 0.5
     worlds: tuple[str, ...] = ()
     """All where none is named."""
+    widened: Annotated[int, Field(ge=0)] = 0
+    """More parameters of each family than it has, as the demonstrations of a small model have them."""
 
     @property
     def tasks(self) -> int:

@@ -1,8 +1,8 @@
 """Which of the worlds' tasks an agent may learn from, and which are kept to try it on.
 
 About a quarter of the worlds, of the attacks (by the name of a risk), of their wordings and of the parameters that
-goals are about is held out, each by a draw of its own that depends on nothing but its name and the seed. What is
-learned from is on the near side of all four.
+goals are about is held out, each by a draw of its own that depends on nothing but its name: whatever seed an agent
+learned with, what it is tried on is new to it. What is learned from is on the near side of all four.
 """
 
 from collections import defaultdict
@@ -35,17 +35,17 @@ class Held(StrEnum):
 SCENARIOS: tuple[Scenario, ...] = ("clean", "injected", "hazard", "malicious")
 
 
-def sides(one: Task, seed: int = 0) -> frozenset[Held]:
+def sides(one: Task) -> frozenset[Held]:
     """In what a task is held out; nothing for one to learn from."""
     risk, found = one.risk, set[Held]()
     family = one.family
-    if _held(seed, "world", family.world.name):
+    if _held("world", family.world.name):
         found.add(Held.WORLDS)
-    if _held(seed, "parameters", f"{family.world.name}/{family.name}/{one.binding}"):
+    if _held("parameters", f"{family.world.name}/{family.name}/{one.binding}"):
         found.add(Held.PARAMETERS)
-    if risk is not None and _held(seed, "attack", risk.name):
+    if risk is not None and _held("attack", risk.name):
         found.add(Held.ATTACKS)
-    if risk is not None and risk.styled and one.style != PLAIN and _held(seed, "wording", one.style):
+    if risk is not None and risk.styled and one.style != PLAIN and _held("wording", one.style):
         found.add(Held.WORDINGS)
     return frozenset(found)
 
@@ -65,7 +65,7 @@ def chosen(
         tasks: to choose from.
         count: of each scenario, at most: fewer where there are fewer (a hazard has no wording that could be new).
         held: what is to be new, and nothing else that is held out; None for tasks to learn from.
-        seed: of the sides and of the draw.
+        seed: of the draw.
         scenarios: of the tasks. Clean tasks carry no attack: where attacks or wordings are new, clean ones have new
             parameters.
         ignoring: what may be on either side.
@@ -76,7 +76,7 @@ def chosen(
     found: list[Task] = []
     for scenario in scenarios:
         wanted = Held.PARAMETERS if scenario == "clean" and held in (Held.ATTACKS, Held.WORDINGS) else held
-        among = [one for one in tasks if one.scenario == scenario and _on(one, wanted, seed, ignoring)]
+        among = [one for one in tasks if one.scenario == scenario and _on(one, wanted, ignoring)]
         found += _in_turn(among, count, seed)
     if not found:
         raise InputError(f"expected tasks with new {held or 'nothing'} among {len(tasks)}, got none; name more worlds")
@@ -92,12 +92,12 @@ def triplets(tasks: Sequence[Task], count: int, *, seed: int = 0) -> Iterator[tu
     Args:
         tasks: to choose from; those that are held out are left.
         count: how many.
-        seed: of the sides and of the draw.
+        seed: of the draw.
 
     Raises:
         InputError: no world has tasks of all three kinds.
     """
-    near = [one for one in tasks if not sides(one, seed)]
+    near = [one for one in tasks if not sides(one)]
     random = stream(seed, "triplets")
     pools = {name: found for name, own in _by_family(near).items() if all(found := _pools(own, near))}
     if not pools:
@@ -140,9 +140,9 @@ def told(tasks: Sequence[Task], form: Form) -> list[Task]:
     return [one for one in tasks if not (form is Form.SHORT and one.risk and one.risk.tool)]
 
 
-def _on(one: Task, held: Held | None, seed: int, ignoring: Collection[Held]) -> bool:
+def _on(one: Task, held: Held | None, ignoring: Collection[Held]) -> bool:
     """In a world that is new, whatever attacks and parameters there are is new anyway."""
-    own = sides(one, seed) - frozenset(ignoring)
+    own = sides(one) - frozenset(ignoring)
     return Held.WORLDS in own if held is Held.WORLDS else own == frozenset({held} if held else ())
 
 
@@ -160,5 +160,5 @@ def _in_turn(among: Sequence[Task], count: int, seed: int) -> list[Task]:
     return found
 
 
-def _held(seed: int, kind: str, name: str) -> bool:
-    return stream(seed, "held out", kind, name).random() < HELD_SHARE
+def _held(kind: str, name: str) -> bool:
+    return stream(0, "held out", kind, name).random() < HELD_SHARE

@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--held", choices=[*map(str, Held)], help="tasks with something new in them, to be measured on")
     parser.add_argument("--count", type=int, default=50, help="of each scenario, with --held")
     parser.add_argument("--form", choices=[*map(str, Form)], default="hermes", help="of the model's tool calls")
-    parser.add_argument("--seed", type=int, default=0, help="of what is held out, and of the draw")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument("--out", type=Path, required=True, help="a file in the Parquet format")
     return parser
 
