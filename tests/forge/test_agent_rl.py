@@ -10,6 +10,7 @@ import torch
 pytest.importorskip("trl")
 
 from click.testing import CliRunner
+from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from gelert.backends.local import LocalModel
@@ -125,6 +126,16 @@ def test_an_adapter_is_written_beside_the_model_with_it(model: Path, tmp_path: P
         model
     )
     assert weights(tmp_path / "model") != weights(model)
+
+
+def test_an_adapter_of_the_last_blocks_leaves_the_others_alone(model: Path, tmp_path: Path) -> None:
+    learn(model, tmp_path, steps=1, adapter=Adapter(rank=2, alpha=4, blocks=1))
+    before, after = (load_file(folder / "model.safetensors") for folder in (model, tmp_path / "model"))
+    changed = {name for name, weight in before.items() if not weight.equal(after[name])}
+    assert changed
+    assert all(name.startswith(f"model.layers.{SMALL.layers - 1}.") for name in changed)
+    with pytest.raises(InputError, match=rf"expected adapter.blocks of at most {SMALL.layers}, .* got 9"):
+        learn(model, tmp_path / "other", steps=1, adapter=Adapter(blocks=9))
 
 
 def test_the_command_takes_episodes_for_demonstrations_no_more(model: Path, tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """A LoRA adapter as recipes have it, and what is written of a model that was trained with one or without."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import Field
 
 from gelert.backends.local_chat import ADAPTER as PEFT
+from gelert.core.errors import InputError
 from gelert.forge.recipe_file import Strict
 
 if TYPE_CHECKING:
@@ -26,12 +28,30 @@ class Adapter(Strict):
     alpha: Count = 32
     merge: bool = True
     """Also write the whole model with the adapter in it, to go on with, or for a server that knows no adapters."""
+    blocks: Count | None = None
+    """Only the last so many: what lies below them needs no gradient, which saves a third of a step or more."""
 
-    def config(self) -> "LoraConfig":
-        """As PEFT has it."""
+    def config(self, model: Path) -> "LoraConfig":
+        """As PEFT has it.
+
+        Args:
+            model: folder of the model.
+
+        Raises:
+            InputError: the model has fewer blocks.
+        """
         from peft import LoraConfig
+        from transformers import AutoConfig
 
-        return LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+        from gelert.lm.bank import TARGETS
+
+        shape = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+        if self.blocks is None:
+            return shape
+        every = int(AutoConfig.from_pretrained(model).num_hidden_layers)
+        if self.blocks > every:
+            raise InputError(f"expected adapter.blocks of at most {every}, which the model has, got {self.blocks}")
+        return replace(shape, target_modules=list(TARGETS), layers_to_transform=[*range(every - self.blocks, every)])
 
 
 def write(trainer: "Trainer", adapter: Adapter | None, name: str, out: Path) -> list[Path]:

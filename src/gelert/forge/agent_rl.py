@@ -132,7 +132,7 @@ def _trainer(drawn: Sequence[Task], recipe: Recipe, out: Path, tell: Callable[[i
         train_dataset=Dataset.from_list([{"prompt": one.name} for one in drawn]),
         reward_funcs=cast("Any", [total]),
         rollout_func=cast("Any", Rollouts(tokens, beginnings, recipe)),
-        peft_config=recipe.adapter and recipe.adapter.config(),
+        peft_config=recipe.adapter and recipe.adapter.config(folder),
         callbacks=[StepLog(out / LOG, LOG_KIND, LOGGED, tell)],
     )
     trainer.remove_callback(PrinterCallback)

@@ -186,7 +186,7 @@ def _trainer(found: Taught, recipe: Recipe, out: Path, tell: Callable[[int], Non
         processing_class=AutoTokenizer.from_pretrained(folder),
         args=arguments(recipe, out / CHECKPOINTS, int(os.environ.get("WORLD_SIZE", "1"))),
         train_dataset=Dataset.from_list([one.row() for one in found.lessons]),
-        peft_config=recipe.adapter and recipe.adapter.config(),
+        peft_config=recipe.adapter and recipe.adapter.config(folder),
         callbacks=[StepLog(out / LOG, LOG_KIND, LOGGED, tell)],
     )
     trainer.remove_callback(PrinterCallback)

@@ -179,7 +179,7 @@ def _trainer(
         train_dataset=Dataset.from_list([one.row() for one in questions.learnt]),
         eval_dataset=Dataset.from_list([one.row() for one in questions.held_out]),
         reward_funcs=cast("Any", rewards(taxonomy, recipe.reasoning_words)),
-        peft_config=recipe.adapter and recipe.adapter.config(),
+        peft_config=recipe.adapter and recipe.adapter.config(folder),
         callbacks=[StepLog(out, tell)],
     )
     trainer.remove_callback(PrinterCallback)
