@@ -3,11 +3,11 @@
 ::
 
     python benchmarks/agent_arms.py --out runs/arms                      # all arms, three seeds; goes on where it was
-    python benchmarks/agent_arms.py --out runs/arms --seeds 0 --arms base filtered
+    python benchmarks/agent_arms.py --out runs/arms --seeds 0 --arms new base filtered
     python benchmarks/agent_arms.py --out runs/arms --report             # the table and the plot of what is there
 
-All arms begin with one base (``examples/recipes/arms``), as the published ones do. What they are tried on has
-parameters, attacks or wordings that no arm has learnt from. Checkpoints are not chosen: the last one counts.
+All arms begin with one base (``examples/recipes/arms``), as the published ones do; it is taught in two steps. What they
+are tried on has parameters, attacks or wordings that no arm has learnt from. Checkpoints are not chosen: the last counts.
 """
 
 import argparse
@@ -44,10 +44,13 @@ class Arm:
     recipe: str
     begins: str | None = None
     """With what another arm has come to."""
+    shared: bool = False
+    """By all seeds: it has the seed of its recipe."""
 
 
 ARMS: Mapping[str, Arm] = {
-    "base": Arm("base"),
+    "new": Arm("new", shared=True),
+    "base": Arm("base", "new", shared=True),
     "utility": Arm("utility", "base"),
     "unfiltered": Arm("unfiltered", "base"),
     "filtered": Arm("filtered", "base"),
@@ -57,7 +60,7 @@ ARMS: Mapping[str, Arm] = {
 
 
 def folder(out: Path, name: str, seed: int) -> Path:
-    return out / (name if name == "base" else f"{name}-{seed}")
+    return out / (name if ARMS[name].shared else f"{name}-{seed}")
 
 
 def learn(name: str, seed: int, out: Path) -> float:
@@ -69,16 +72,17 @@ def learn(name: str, seed: int, out: Path) -> float:
     started = time.monotonic()
     path = RECIPES / f"{arm.recipe}.toml"
     model = str(folder(out, arm.begins, seed) / "model") if arm.begins else None
+    own_seed = {} if arm.shared else {"seed": seed}
 
     def tell(step: int) -> None:
         if step % 20 == 0:
             print(f"{name} {seed}: step {step}, {time.monotonic() - started:.0f} s", flush=True)
 
     if arm.recipe == "rl":
-        recipe = agent_rl_recipe.Recipe.load(path, model).model_copy(update={"seed": seed})
+        recipe = agent_rl_recipe.Recipe.load(path, model).model_copy(update=own_seed)
         agent_rl.train(recipe, own, tell=tell)
     else:
-        shown = agent_train_recipe.Recipe.load(path, model).model_copy(update={"seed": seed})
+        shown = agent_train_recipe.Recipe.load(path, model).model_copy(update=own_seed)
         found = agent_train.taught(agent_train.demonstrations(shown), shown, own)
         agent_train.train(found, shown, own, tell=tell)
     seconds = time.monotonic() - started
