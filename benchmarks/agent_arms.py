@@ -6,8 +6,9 @@
     python benchmarks/agent_arms.py --out runs/arms --seeds 0 --arms new base filtered
     python benchmarks/agent_arms.py --out runs/arms --report             # the table and the plot of what is there
 
-All arms begin with one base (``examples/recipes/arms``), as the published ones do; it is taught in two steps. What they
-are tried on has parameters, attacks or wordings that no arm has learnt from. Checkpoints are not chosen: the last counts.
+All arms begin with one base (``examples/recipes/arms``), as the published ones do; it is taught in two steps. What
+they are tried on has parameters, attacks or wordings that no arm has learnt from. Checkpoints are not chosen: the last
+one counts.
 """
 
 import argparse
