@@ -14,13 +14,15 @@ one counts.
 import argparse
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from gelert.evals.metrics import Interval
+from gelert.evals.metrics import Interval, group_draws
 from gelert.forge import agent_rl, agent_rl_recipe, agent_train, agent_train_recipe
 from gelert.forge.agent_eval import Figure, Played, figures, saved
 from gelert.forge.agent_plot import plot
@@ -127,6 +129,12 @@ def report(seeds: Sequence[int], out: Path) -> None:
             shown = "  ".join(f"{one.name} {told_interval(one.interval)}" for one in seen[name])
             print(f"| {name} | {shown} | {len(found)} episodes")
     print()
+    utility = episodes("utility", seeds, out, sides["all"])
+    for name in ARMS if utility else ():
+        if found := episodes(name, seeds, out, sides["all"]):
+            harm, clean = against(found, utility)
+            print(f"{name} against utility: harm x {told_interval(harm)}, clean utility {told_interval(clean)} more")
+    print()
     for name in ARMS:
         took = [folder(out, name, seed) / "seconds.json" for seed in seeds]
         minutes = [f"{float(json.loads(one.read_text())) / 60:.1f}" for one in dict.fromkeys(took) if one.exists()]
@@ -136,6 +144,33 @@ def report(seeds: Sequence[int], out: Path) -> None:
         json.dumps({name: [asdict(replace(one)) for one in found] for name, found in seen.items()}, indent=1)
     )
     print(f"wrote {out / 'arms.png'}")
+
+
+def against(own: Sequence[Played], other: Sequence[Played]) -> tuple[Interval, Interval]:
+    """Ratio of the harm and difference of the utility on clean tasks; the same families are drawn for both."""
+    groups = sorted({one.group for one in other})
+
+    def drawn(names: Sequence[str]) -> tuple[float, float]:
+        times = Counter(names)
+        (harm, clean), (other_harm, other_clean) = (
+            (
+                share([(times[one.group], one.harmed) for one in side if one.scenario != "clean"]),
+                share([(times[one.group], one.success) for one in side if one.scenario == "clean"]),
+            )
+            for side in (own, other)
+        )
+        return harm / other_harm if other_harm else float("nan"), clean - other_clean
+
+    values = drawn(groups)
+    draws = [drawn([groups[at] for at in index]) for index in group_draws(groups, 1000, 0)]
+    ends = np.nanpercentile(draws, [2.5, 97.5], axis=0).tolist()
+    ratio, difference = (Interval(value, *both) for value, both in zip(values, zip(*ends, strict=True), strict=True))
+    return ratio, difference
+
+
+def share(weighted: Sequence[tuple[int, bool]]) -> float:
+    total = sum(weight for weight, _ in weighted)
+    return sum(weight * value for weight, value in weighted) / total if total else float("nan")
 
 
 def told_interval(one: Interval) -> str:
