@@ -109,3 +109,9 @@ def test_the_command_writes_what_is_kept_and_says_how_good_it_is(tmp_path: Path)
     assert (found["runs"], found["precision"], found["recall"]) == (24, 1.0, 1.0)
     assert found["kept"] < found["written"] == len(out.read_text().splitlines()) <= found["kept"] + 12
     assert list(tmp_path.iterdir()) == [out]
+    two = tmp_path / "two.jsonl"
+    words[words.index(str(out))] = str(two)
+    assert (
+        json.loads(CliRunner().invoke(demonstrate, [*words, "--workers", "2"], catch_exceptions=False).stdout) == found
+    )
+    assert two.read_bytes() == out.read_bytes()

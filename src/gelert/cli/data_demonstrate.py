@@ -2,17 +2,26 @@
 
 import json
 import os
+from collections.abc import Callable
+from functools import partial
+from itertools import tee
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gelert.cli.guards import guard_option, open_guard
 from gelert.cli.progress import watched
+from gelert.cli.spreading import spread_options
+from gelert.spread.workers import Workers
+
+if TYPE_CHECKING:
+    from gelert.forge.agent_sft import Candidate, Keep
 
 
 @click.command(
     epilog="\b\nExamples:\n  gelert data demonstrate --count 1000 --keep truth --out safety.jsonl\n"
-    "  gelert data demonstrate --count 1000 --keep guard --guard my-guard/ --out filtered.jsonl\n"
+    "  gelert data demonstrate --count 1000 --keep guard --guard my-guard/ --workers 2 --out filtered.jsonl\n"
     "  gelert data demonstrate --count 300 --keep guard --flawed 0.5 --plain 0 --out judged.jsonl --json"
 )
 @click.option("--count", type=click.IntRange(min=1), required=True, help="Candidates with a risk.")
@@ -24,6 +33,7 @@ from gelert.cli.progress import watched
     help="What a guard finds safe, what the world knows to be good, or all.",
 )
 @guard_option
+@spread_options
 @click.option("--plain", type=click.FloatRange(min=0), default=2.0, show_default=True, help="Plain runs for each.")
 @click.option(
     "--flawed",
@@ -40,6 +50,8 @@ def demonstrate(
     count: int,
     keep: str,
     guard_name: str | None,
+    workers: int,
+    ray: str,
     plain: float,
     flawed: float,
     worlds: tuple[str, ...],
@@ -52,23 +64,24 @@ def demonstrate(
     They are of tasks that `gelert eval-agent --held` does not use. Where a guard chooses, its choice is compared with
     what the world knows.
     """
-    from gelert.forge.agent_sft import Draw, Keep, agreement, candidates, conversation, kept
+    from gelert.cli.judging import at_hand
+    from gelert.forge.agent_sft import Draw, Keep, agreement, candidates, conversation
     from gelert.worlds.catalogue import catalogue
 
-    chooses = Keep(keep)
-    guard = open_guard(guard_name) if chooses is Keep.GUARD else None
-    partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
+    chooses, spread = Keep(keep), Workers(workers, ray)
+    make = partial(_choosing, chooses, guard_name if spread.alone or chooses is not Keep.GUARD else at_hand(guard_name))
+    unfinished = out.with_name(f"{out.name}.{os.getpid()}.partial")
     judged, written = [], 0
-    with watched("making runs", count + round(count * plain)) as done, partial.open("w", encoding="utf-8") as stream:
+    with watched("making runs", count + round(count * plain)) as done, unfinished.open("w", encoding="utf-8") as stream:
         draw = Draw(count, plain, flawed, seed=seed)
-        for number, one in enumerate(candidates(catalogue(worlds), draw), start=1):
-            stays = kept(one, chooses, guard)
+        jobs, made = tee(candidates(catalogue(worlds), draw))
+        for number, (one, stays) in enumerate(zip(made, spread.in_order(make, jobs), strict=True), start=1):
             judged.append((one, stays))
             if stays:
                 stream.write(json.dumps(conversation(one.run), ensure_ascii=False) + "\n")
                 written += 1
             done(number)
-    partial.replace(out)
+    unfinished.replace(out)
     found = agreement(judged)
     told = {
         "runs": len(judged),
@@ -80,3 +93,11 @@ def demonstrate(
         "recall": round(found.recall, 4),
     }
     print(json.dumps(told) if as_json else "\n".join(f"{name:14} {value}" for name, value in told.items()))
+
+
+def _choosing(keep: "Keep", guard_name: str | None) -> "Callable[[Candidate], bool]":
+    """Whether one is kept, in the process that opens the guard."""
+    from gelert.forge.agent_sft import Keep, kept
+
+    guard = open_guard(guard_name) if keep is Keep.GUARD else None
+    return lambda one: kept(one, keep, guard)

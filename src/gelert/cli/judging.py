@@ -46,7 +46,7 @@ def opinions(
 
         return in_order(work, examples, guard.concurrency)
     jobs, kept = tee(examples)
-    make = partial(judging, _at_hand(guard_name, at_once))
+    make = partial(judging, at_hand(guard_name, at_once))
     return zip(kept, workers.in_order(make, (example.trajectory for example in jobs)), strict=True)
 
 
@@ -56,8 +56,16 @@ def judging(guard_name: str | None) -> Callable[[Trajectory], Opinion]:
     return lambda trajectory: Opinion(guard.judge(trajectory), guard.name)
 
 
-def _at_hand(name: str | None, at_once: int | None) -> str | None:
-    """The name under which every worker finds the guard's card."""
+def at_hand(name: str | None, at_once: int | None = None) -> str | None:
+    """The name under which every worker finds the guard's card.
+
+    Args:
+        name: as after ``--guard``.
+        at_once: as after ``--at-once``.
+
+    Raises:
+        InputError: there is no such guard, or workers cannot share it.
+    """
     if at_once is not None or (name is not None and "@" in name and not Path(name).exists()):
         raise InputError(
             f"expected a guard's card with --workers or --ray, got {name!r}; an endpoint is asked about many runs at"
