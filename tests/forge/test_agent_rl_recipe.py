@@ -47,12 +47,12 @@ def test_the_examples_are_recipes_that_spread_evenly(path: Path) -> None:
 
 @pytest.mark.parametrize("path", ARMS, ids=lambda path: path.stem)
 def test_the_arms_learn_the_same_worlds_in_the_same_form(path: Path) -> None:
-    recipe = Shown.load(path, None if path.stem == "base" else "arms/base/model")
+    recipe = Shown.load(path, None if path.stem == "new" else "arms/base/model")
     other = Recipe.load(RECIPES / "arms" / "rl.toml")
     assert (recipe.form, recipe.demonstrations.worlds) == (other.form, other.episodes.worlds)
-    assert recipe.demonstrations.every_attack == (path.stem == "base")
+    assert recipe.demonstrations.every_attack == (path.stem in ("new", "base"))
     assert recipe.batch % recipe.engine.at_once == 0
 
 
 def test_all_arms_are_there() -> None:
-    assert [path.stem for path in ARMS] == ["base", "filtered", "unfiltered", "utility"]
+    assert [path.stem for path in ARMS] == ["base", "filtered", "new", "unfiltered", "utility"]
