@@ -120,8 +120,8 @@ def test_a_guard_that_is_not_on_the_workers_is_refused(tmp_path: Path, how: list
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Labelled runs, targets, and a model with as many blocks as the default design reads."""
     path = tmp_path_factory.mktemp("runs")
-    rows = [record(item) for item in twins(1)]
-    for name, part in (("pool", [*rows[:12], rows[0]]), ("targets", rows[12:16])):
+    rows = [record(item) for item in twins(2)]
+    for name, part in (("pool", [*rows[:30], rows[0]]), ("targets", rows[30:34])):
         (path / name).mkdir()
         (path / name / "runs.jsonl").write_text("\n".join(map(json.dumps, part)))
     model = tiny(layers=14, width=16, dtype="float32")
@@ -152,7 +152,7 @@ def test_gradients_are_the_same_bytes_though_workers_and_then_the_command_are_ki
     wait_for(1, tmp_path / "spread" / index, running)
     if how == "--ray":
         kill_workers()
-    wait_for(len(whole[index]) // 2, tmp_path / "spread" / index, running)
+    wait_for(len(whole[index]) // 4, tmp_path / "spread" / index, running)
     running.send_signal(signal.SIGKILL)
     running.communicate()
     assert 0 < len(content(tmp_path / "spread")[index]) < len(whole[index])
