@@ -13,7 +13,6 @@ import click
 from gelert.cli.guards import guard_option, open_guard
 from gelert.cli.progress import watched
 from gelert.cli.spreading import spread_options
-from gelert.spread.workers import Workers
 
 if TYPE_CHECKING:
     from gelert.forge.agent_sft import Candidate, Keep
@@ -66,6 +65,7 @@ def demonstrate(
     """
     from gelert.cli.judging import at_hand
     from gelert.forge.agent_sft import Draw, Keep, agreement, candidates, conversation
+    from gelert.spread.workers import Workers
     from gelert.worlds.catalogue import catalogue
 
     chooses, spread = Keep(keep), Workers(workers, ray)
