@@ -1,6 +1,8 @@
 """Demonstrations for agents: what is good by the world, what a filter keeps, and the form that trainers take."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from gelert.cli.data_demonstrate import demonstrate
+from gelert.core.errors import InputError
 from gelert.core.trajectory import Role, Trajectory
 from gelert.core.verdict import Reading, Safe, Unreadable, Unsafe, Verdict
 from gelert.forge.agent_sft import Agreement, Candidate, Draw, Keep, agreement, candidates, conversation, kept
@@ -15,6 +18,8 @@ from gelert.forge.agent_tasks import sides
 from gelert.guard.formats import read_value
 from gelert.worlds.catalogue import catalogue
 from gelert.worlds.tasks import task
+from tests.scripted_vllm import ScriptedVllm
+from tests.serve.proxy.wire import listening
 
 FAMILIES = catalogue(["mail", "bank"])
 DRAW = Draw(60, 0.5, 0.3, seed=1)
@@ -115,3 +120,28 @@ def test_the_command_writes_what_is_kept_and_says_how_good_it_is(tmp_path: Path)
         json.loads(CliRunner().invoke(demonstrate, [*words, "--workers", "2"], catch_exceptions=False).stdout) == found
     )
     assert two.read_bytes() == out.read_bytes()
+
+
+def test_a_guard_behind_an_endpoint_chooses_for_many_runs_at_once(tmp_path: Path) -> None:
+    vllm = ScriptedVllm(speak=lambda prompt, _: ("unsafe", 0.9) if len(prompt) % 2 else ("safe", 0.1), seconds=0.1)
+    words = ["--count", "12", "--world", "mail", "--plain", "0", "--json"]
+    wrote: list[bytes] = []
+    with listening(vllm.app()) as port:
+        guard = ["--guard", f"agentdog-1.0-coarse@http://127.0.0.1:{port}/v1#base"]
+        for at_once in "6", "1":
+            out = tmp_path / at_once
+            asked = ["data", "demonstrate", *words, *guard, "--at-once", at_once, "--out", str(out)]
+            command = [sys.executable, "-m", "gelert.cli.main", *asked]
+            found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            wrote.append(out.read_bytes())
+    assert 0 < found["kept"] < found["runs"] == 12
+    assert wrote[0] == wrote[1]
+    assert 1 < vllm.most_under_way <= 6
+
+
+@pytest.mark.parametrize("option", [["--guard", "mine"], ["--at-once", "4"]], ids=["guard", "at once"])
+def test_a_guard_that_would_not_choose_is_refused(tmp_path: Path, option: list[str]) -> None:
+    words = ["--count", "12", "--keep", "truth", "--out", str(tmp_path / "demo.jsonl"), *option]
+    with pytest.raises(InputError, match="expected --keep guard"):
+        CliRunner().invoke(demonstrate, words, catch_exceptions=False)
+    assert not list(tmp_path.iterdir())

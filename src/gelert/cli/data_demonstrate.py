@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import tee
 from pathlib import Path
@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gelert.cli.guards import guard_option, open_guard
+from gelert.backends.base import in_order
+from gelert.cli.guards import at_once_option, guard_option, open_guard
 from gelert.cli.progress import watched
 from gelert.cli.spreading import spread_options
+from gelert.core.errors import InputError
 
 if TYPE_CHECKING:
     from gelert.forge.agent_sft import Candidate, Keep
+    from gelert.spread.workers import Workers
 
 
 @click.command(
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     help="What a guard finds safe, what the world knows to be good, or all.",
 )
 @guard_option
+@at_once_option
 @spread_options
 @click.option("--plain", type=click.FloatRange(min=0), default=2.0, show_default=True, help="Plain runs for each.")
 @click.option(
@@ -49,6 +53,7 @@ def demonstrate(
     count: int,
     keep: str,
     guard_name: str | None,
+    at_once: int | None,
     workers: int,
     ray: str,
     plain: float,
@@ -63,19 +68,17 @@ def demonstrate(
     They are of tasks that `gelert eval-agent --held` does not use. Where a guard chooses, its choice is compared with
     what the world knows.
     """
-    from gelert.cli.judging import at_hand
     from gelert.forge.agent_sft import Draw, Keep, agreement, candidates, conversation
     from gelert.spread.workers import Workers
     from gelert.worlds.catalogue import catalogue
 
-    chooses, spread = Keep(keep), Workers(workers, ray)
-    make = partial(_choosing, chooses, guard_name if spread.alone or chooses is not Keep.GUARD else at_hand(guard_name))
+    choose = _choosing(Keep(keep), guard_name, at_once, Workers(workers, ray))
     unfinished = out.with_name(f"{out.name}.{os.getpid()}.partial")
     judged, written = [], 0
     with watched("making runs", count + round(count * plain)) as done, unfinished.open("w", encoding="utf-8") as stream:
         draw = Draw(count, plain, flawed, seed=seed)
         jobs, made = tee(candidates(catalogue(worlds), draw))
-        for number, (one, stays) in enumerate(zip(made, spread.in_order(make, jobs), strict=True), start=1):
+        for number, (one, stays) in enumerate(zip(made, choose(jobs), strict=True), start=1):
             judged.append((one, stays))
             if stays:
                 stream.write(json.dumps(conversation(one.run), ensure_ascii=False) + "\n")
@@ -95,7 +98,24 @@ def demonstrate(
     print(json.dumps(told) if as_json else "\n".join(f"{name:14} {value}" for name, value in told.items()))
 
 
-def _choosing(keep: "Keep", guard_name: str | None) -> "Callable[[Candidate], bool]":
+def _choosing(
+    keep: "Keep", guard_name: str | None, at_once: int | None, workers: "Workers"
+) -> "Callable[[Iterable[Candidate]], Iterator[bool]]":
+    """Says of each candidate, in order, whether it is kept; of several at once where an endpoint is asked."""
+    from gelert.cli.judging import at_hand
+    from gelert.forge.agent_sft import Keep, kept
+
+    if keep is not Keep.GUARD:
+        if guard_name is not None or at_once is not None:
+            raise InputError(f"expected --keep guard with --guard or --at-once, got --keep {keep}")
+        return partial(workers.in_order, partial(_making, keep, None))
+    if not workers.alone:
+        return partial(workers.in_order, partial(_making, keep, at_hand(guard_name, at_once)))
+    guard = open_guard(guard_name, at_once)
+    return lambda found: in_order(lambda one: kept(one, keep, guard), found, guard.concurrency)
+
+
+def _making(keep: "Keep", guard_name: str | None) -> "Callable[[Candidate], bool]":
     """Whether one is kept, in the process that opens the guard."""
     from gelert.forge.agent_sft import Keep, kept
 
