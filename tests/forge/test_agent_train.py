@@ -1,6 +1,7 @@
 """Fine-tuning of an agent from beginning to end on a tiny model: it learns, is stopped, goes on, and is played."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import torch
 pytest.importorskip("trl")
 
 from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
 
 from gelert.backends.base import Answer, Request
 from gelert.backends.local_chat import LocalChat, opening
@@ -119,6 +121,22 @@ def test_an_adapter_is_evaluated_by_its_folder_in_the_form_it_learnt(
     assert found["figures"]["utility, clean"]["episodes"] == 1
     with pytest.raises(InputError, match="expected --form hermes"):
         CliRunner().invoke(eval_agent, [*words, "--form", "llama3"], catch_exceptions=False)
+
+
+def test_episodes_of_other_weights_in_the_same_folder_are_not_taken_for_its_own(
+    learnt: tuple[Path, Report], tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "adapter", tmp_path / "runs"
+    shutil.copytree(learnt[0] / "adapter", folder)
+    words = [str(folder), "--world", "mail", "--count", "1", "--out", str(out), "--json"]
+    CliRunner().invoke(eval_agent, words, catch_exceptions=False)
+    (before,) = out.iterdir()
+    told = before.read_bytes()
+    path = folder / WEIGHTS
+    save_file({name: -one for name, one in load_file(path).items()}, path, {"format": "pt"})
+    CliRunner().invoke(eval_agent, words, catch_exceptions=False)
+    assert before.read_bytes() == told
+    assert len(list(out.iterdir())) == 2
 
 
 def test_a_folder_goes_on_with_its_own_recipe_only(model: Path, tmp_path: Path) -> None:

@@ -61,6 +61,16 @@ def on_this_machine(name: str) -> bool:
     return scripted(name) is None and "#" not in name
 
 
+def held_weights(name: str) -> list[str]:
+    """SHA-256 of the files of weights that an agent's folder holds; none where it is no folder.
+
+    A name of the registry stands for the same weights always, and those of an endpoint cannot be seen.
+    """
+    from gelert.forge.agent_folder import weights
+
+    return weights(Path(name)) if on_this_machine(name) and Path(name).is_dir() else []
+
+
 def check_form(folder: Path, form: str) -> None:
     """What an agent has learnt it does in one form only.
 

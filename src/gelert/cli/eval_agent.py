@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gelert.cli.agents import check_form, form_option, on_this_machine, open_agent
-from gelert.cli.guards import guard_option, open_guard
+from gelert.cli.agents import check_form, form_option, held_weights, on_this_machine, open_agent
+from gelert.cli.guards import card_digest, guard_option, open_guard
 from gelert.cli.progress import watched
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def command(
     """Play tasks with each AGENT (oracle, victim, refuser, a model of this machine, URL#MODEL) and print its figures.
 
     Utility, attack success, harm and over-refusal, with 95 % intervals over families of tasks. All is read off the
-    state of the world; no model judges. An interrupted run goes on.
+    state of the world; no model judges. An interrupted run goes on; one with other weights, another form or another
+    guard begins anew.
     """
     from gelert.forge.agent_eval import evaluate
     from gelert.forge.agent_tasks import Held, chosen, told
@@ -84,7 +85,7 @@ def command(
         choose = None if together else open_agent(name, form)
         for inside in (None, guard) if guard else (None,):
             label = f"{name}, guarded by {inside.name}" if inside else name
-            path = _records(label, out)
+            path = _records(label, (form, *held_weights(name), *([card_digest(guard_name)] if inside else [])), out)
             if choose:
                 episodes = evaluate(choose, played, label, path, inside)
             else:
@@ -98,11 +99,12 @@ def command(
         draw(seen, out / "agents.png")
 
 
-def _records(label: str, out: Path) -> Path:
+def _records(label: str, what: Sequence[str], out: Path) -> Path:
+    """The file of an agent's episodes, another one for each ``what``."""
     from gelert.core.records import digest
 
     out.mkdir(parents=True, exist_ok=True)
-    return out / f"{digest(label)[:16]}.jsonl"
+    return out / f"{digest([label, *what])[:16]}.jsonl"
 
 
 def _figures(episodes: "Iterable[Played]", label: str, count: int) -> "list[Figure]":

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from gelert.core.errors import InputError
-from gelert.guard.card import default_card, kind
+from gelert.core.records import file_digest
+from gelert.guard.card import CARD_FILE, default_card, kind
 from gelert.guard.guard import Guard, HeadGuard
 
 if TYPE_CHECKING:
@@ -69,6 +70,14 @@ def _cascade(path: Path) -> Guard:
         raise InputError(f"expected a guard that judges by itself as second, got another cascade ({second})")
     found = open_guard(str(second) if second.exists() else card.second)
     return Cascade(card, HeadGuard.load(first), found)
+
+
+def card_digest(name: str | None) -> str:
+    """SHA-256 of the card of the guard that ``--guard`` names; empty for an endpoint, which has none."""
+    path = default_card() if name is None else Path(name)
+    if not path.exists():
+        return ""
+    return file_digest(path / CARD_FILE if path.is_dir() else path)
 
 
 def _endpoint(name: str, at_once: int | None) -> Guard:

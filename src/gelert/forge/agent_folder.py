@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gelert.core.records import file_digest
 from gelert.forge.adapter import Adapter, write
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ LOG, CARD = "log.jsonl", "agent.json"
 def versions() -> dict[str, str]:
     """Of what a training depends on."""
     return {name: version(name) for name in ("gelert", "trl", "peft", "transformers", "torch")}
+
+
+def weights(folder: Path) -> list[str]:
+    """SHA-256 of each file of weights in a folder."""
+    return [file_digest(one) for one in sorted(folder.glob("*.safetensors"))]
 
 
 def keep(

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from gelert.backends.local import LocalModel
-from gelert.core import records
-from gelert.forge.agent_folder import LOG, keep, versions
+from gelert.forge.agent_folder import LOG, keep, versions, weights
 from gelert.forge.agent_rl_recipe import Recipe, arguments
 from gelert.forge.agent_tasks import told, triplets
 from gelert.forge.agent_train import require
@@ -103,12 +102,10 @@ def played(recipe: Recipe) -> list[Task]:
 
 def _noted(recipe: Recipe) -> dict[str, object]:
     """What the result is made of; more steps may be asked for than at first."""
-    model = registry.resolve(recipe.model)
-    weights = sorted(model.glob("*.safetensors"))
     return {
         "form": recipe.form.value,
         "recipe": recipe.noted(),
-        "weights_sha256": [records.file_digest(one) for one in weights],
+        "weights_sha256": weights(registry.resolve(recipe.model)),
         "versions": versions(),
     }
 
