@@ -69,9 +69,10 @@ SDKS := agentdojo inspect langchain openai-agents
 	$(@D)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e ".[$*,serve]" pytest hypothesis
 	touch $@
 
-test-sdks: $(SDKS:%=.venvs/sdk-%/.installed)  ## the adapters for the OpenAI Agents SDK, LangChain and Inspect, with AgentDojo
+test-sdks: $(SDKS:%=.venvs/sdk-%/.installed)  ## the adapters for the OpenAI Agents SDK, LangChain and Inspect, with AgentDojo and AgentHarm
 	for name in $(SDKS); do \
 		.venvs/sdk-$$name/bin/pytest -m bridges tests/serve/sdk/test_$${name/-/_}.py || exit 1; done
+	.venvs/sdk-agentdojo/bin/pytest -m bridges tests/serve/sdk/test_agentharm.py
 
 test-browser: $(STAMP)  ## the dashboard in headless Chromium, which must be there: apt-get install chromium
 	$(BIN)/pytest -m browser tests/serve/dashboard
