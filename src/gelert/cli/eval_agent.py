@@ -83,9 +83,10 @@ def command(
     for name in agents:
         together = at_once > 1 and not guarded and on_this_machine(name)
         choose = None if together else open_agent(name, form)
+        learnt = (form, *held_weights(name))
         for inside in (None, guard) if guard else (None,):
             label = f"{name}, guarded by {inside.name}" if inside else name
-            path = _records(label, (form, *held_weights(name), *([card_digest(guard_name)] if inside else [])), out)
+            path = _records(label, (*learnt, card_digest(guard_name)) if inside else learnt, out)
             if choose:
                 episodes = evaluate(choose, played, label, path, inside)
             else:

@@ -56,7 +56,7 @@ def judging(guard_name: str | None) -> Callable[[Trajectory], Opinion]:
     return lambda trajectory: Opinion(guard.judge(trajectory), guard.name)
 
 
-def at_hand(name: str | None, at_once: int | None = None) -> str | None:
+def at_hand(name: str | None, at_once: int | None) -> str | None:
     """The name under which every worker finds the guard's card.
 
     Args:
